@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func newLs(a *app) *cobra.Command {
+	var l lister
+	cmd := &cobra.Command{
+		Use:   "ls VOLUME [PATH...]",
+		Short: "List files of a volume, mounted or not",
+		Long: `List what is in VOLUME, a backing directory, mount point or volume ID, or at
+PATHs in it. A PATH may be a pattern: *, ?, [a-z], {a,b}, and ** for any
+directories. An unmounted volume is opened with its key and only read; if its
+daemon was killed, it is recovered in memory.`,
+		Example: `  akvfs ls /data/enc
+  akvfs ls -l -R /data/enc journal
+  akvfs ls /data/enc '**/*.wt'`,
+	}
+	a.readCommand(cmd, func(ctx context.Context, t tree, paths []string) error {
+		l.ctx, l.tree, l.out = ctx, t, a.out
+		return l.list(paths)
+	})
+	cmd.Flags().BoolVarP(&l.long, "long", "l", false, "mode, links, owner, group, size and time, too")
+	cmd.Flags().BoolVarP(&l.recursive, "recursive", "R", false, "directories below, too")
+	return cmd
+}
+
+// lister is one run of ls.
+type lister struct {
+	ctx             context.Context
+	tree            tree
+	out             io.Writer
+	long, recursive bool
+	headed          bool // something was printed that a heading has to keep off from
+}
+
+// list lists the paths: files first, then directories by their content, with
+// headings if there is more than one.
+func (l *lister) list(paths []string) error {
+	if len(paths) == 0 {
+		paths = []string{"."}
+	}
+	var files []fs.FileInfo
+	var names, dirs []string
+	for _, p := range paths {
+		info, err := l.tree.Lstat(p)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			dirs = append(dirs, p)
+		} else {
+			files, names = append(files, info), append(names, p)
+		}
+	}
+	if err := l.print(".", names, files); err != nil {
+		return err
+	}
+	l.headed = len(files) > 0
+	for _, d := range dirs {
+		if err := l.directory(d, len(paths) > 1 || l.recursive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lister) directory(name string, heading bool) error {
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := l.tree.ReadDir(name)
+	if err != nil {
+		return err
+	}
+	if heading {
+		blank := ""
+		if l.headed {
+			blank = "\n"
+		}
+		fmt.Fprintf(l.out, "%s%s:\n", blank, printable(name))
+		l.headed = true
+	}
+	names := make([]string, len(entries))
+	infos := make([]fs.FileInfo, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+		if l.long {
+			if infos[i], err = e.Info(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.print(name, names, infos); err != nil || !l.recursive {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := l.directory(path.Join(name, e.Name()), true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// print prints a line for each name in a directory.
+func (l *lister) print(dir string, names []string, infos []fs.FileInfo) error {
+	if !l.long {
+		for _, n := range names {
+			if _, err := fmt.Fprintln(l.out, printable(n)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(l.out, 0, 0, 1, ' ', tabwriter.AlignRight)
+	for i, n := range names {
+		info := infos[i]
+		var st syscall.Stat_t
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			st = *s
+		}
+		name := printable(n)
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if target, err := l.tree.ReadLink(path.Join(dir, n)); err == nil {
+				name += " -> " + printable(target)
+			}
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s %s\n", info.Mode(), st.Nlink, st.Uid, st.Gid, info.Size(),
+			info.ModTime().Local().Format("2006-01-02 15:04:05"), name)
+	}
+	return t.Flush()
+}
+
+// printable quotes a name with characters that would upset a terminal or a
+// script that reads lines.
+func printable(name string) string {
+	for _, r := range name {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return fmt.Sprintf("%q", name)
+		}
+	}
+	return strings.TrimPrefix(name, "./")
+}

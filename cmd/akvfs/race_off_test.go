@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// buildFlags make the program under test what the tests are.
+var buildFlags []string

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/akvfs/akvfs/crypto"
+	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/snapshot"
+	"github.com/akvfs/akvfs/fs/store"
+)
+
+// damagedError says that a snapshot is not what it was made.
+type damagedError struct{ name string }
+
+func (e *damagedError) Error() string { return fmt.Sprintf("snapshot %s is damaged", e.name) }
+
+func newSnapshotVerify(a *app) *cobra.Command {
+	var f keyFlags
+	var noKey bool
+	cmd := &cobra.Command{
+		Use:   "verify VOLUME NAME",
+		Short: "Prove that a snapshot is what it was made",
+		Long: `Hold snapshot NAME of VOLUME against its manifest: every object with its
+attributes, and the authentication tags of every block. Then, with the keys,
+prove the manifest and decrypt every block. With --no-key that is left out: a
+block of data that was changed is then not found.
+
+What is damaged is listed, and the exit status is 14.`,
+		Example:           "  akvfs snapshot verify /var/lib/mongodb nightly-1\n  akvfs snapshot verify /backup/rs0 nightly-1 --no-key --json",
+		Args:              args("VOLUME", "NAME"),
+		ValidArgsFunction: directories,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return a.withSnapshot(ctx, given[0], given[1], func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
+				r, err := a.verify(ctx, s, noKey, f.timeout)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					err = a.printJSON(r)
+				} else {
+					for _, d := range r.Damages {
+						fmt.Fprintln(a.out, d)
+					}
+					_, err = fmt.Fprintf(a.out, "snapshot %s: %s\n", s.Manifest.Name, r.Summary())
+				}
+				if err == nil && len(r.Damages) > 0 {
+					err = &damagedError{s.Manifest.Name}
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&noKey, "no-key", false, "use no keys, and leave out what needs them")
+	f.addTimeout(cmd)
+	f.addJSON(cmd)
+	return cmd
+}
+
+// verify proves a snapshot as far as noKey allows.
+func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, noKey bool, timeout time.Duration) (*snapshot.Report, error) {
+	bar := newProgress(a.err)
+	defer bar.end()
+	st, err := store.OpenDisk(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	r, err := snapshot.Verify(ctx, st, bar.snapshot)
+	if err != nil || noKey {
+		return r, err
+	}
+	if err := harden(crypto.HardenProcess); err != nil {
+		return nil, err
+	}
+	plain, err := a.openUnmounted(ctx, s.Dir, timeout)
+	if err != nil {
+		for _, d := range r.Damages { // which may be why
+			fmt.Fprintln(a.err, d)
+		}
+		return nil, err
+	}
+	err = snapshot.VerifyBlocks(ctx, st, plain.Keys(), plain, r, bar.snapshot)
+	return r, errors.Join(err, plain.Close())
+}
+
+func newSnapshotPrune(a *app) *cobra.Command {
+	var keep int
+	var older string
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "prune VOLUME",
+		Short: "Delete old snapshots of a volume",
+		Long: `Delete the snapshots of VOLUME that are older than --older-than (30d, 12h), but
+never the newest --keep of them. With --keep alone, all but the newest are
+deleted. What is deleted is listed.`,
+		Example:           "  akvfs snapshot prune /var/lib/mongodb --keep 7\n  akvfs snapshot prune /data/enc --older-than 30d --keep 3 --dry-run",
+		Args:              args("VOLUME"),
+		ValidArgsFunction: directories,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			var age time.Duration
+			var err error
+			if older != "" {
+				if age, err = parseAge(older); err != nil {
+					err = fmt.Errorf("--older-than %w", err)
+				}
+			}
+			if err == nil && keep <= 0 && age == 0 {
+				err = errors.New("say what to keep: --keep N, --older-than AGE or both")
+			}
+			if err != nil {
+				return &usageError{cmd.CommandPath(), err}
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			return a.prune(ctx, given[0], keep, age, dry)
+		},
+	}
+	cmd.Flags().IntVar(&keep, "keep", 0, "how many of the newest to keep in any case")
+	cmd.Flags().StringVar(&older, "older-than", "", "delete only what is of this `AGE`, such as 30d or 12h")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "list what would be deleted, and delete nothing")
+	return cmd
+}
+
+// prune deletes what is old, the oldest first, of all collections together.
+func (a *app) prune(ctx context.Context, name string, keep int, age time.Duration, dry bool) error {
+	all, err := a.allSnapshots(ctx, name)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(x, y snapshotListing) int { return x.Created.Compare(y.Created) })
+	for i, s := range all {
+		if i >= len(all)-keep || age > 0 && time.Since(s.Created) < age {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !dry {
+			c, err := snapshot.OpenCollection(filepath.Dir(s.Dir), false)
+			if err == nil {
+				err = errors.Join(c.Delete(s.Name), c.Close())
+			}
+			if err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(a.out, "%s\t%s\n", s.Name, s.Dir)
+	}
+	return nil
+}
+
+func newSnapshotRewrap(a *app) *cobra.Command {
+	var f keyFlags
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "rewrap VOLUME [NAME...]",
+		Short: "Bring snapshots under a newer version of their key, or another key",
+		Long: `Wrap the master keys of snapshots NAME of VOLUME under the newest version of
+their key, or with --to under another one, so that the version of their day may
+be disabled. No data is touched, and the new key is proven first; the old one
+must still open them. With --all it is every snapshot, one after the other: the
+first that fails ends it, and the same command goes on from there.`,
+		Example: "  akvfs snapshot rewrap /data/enc --all\n  akvfs snapshot rewrap /data/enc nightly-1 --to https://vault2.vault.azure.net/keys/mongo",
+		Args: func(cmd *cobra.Command, given []string) error {
+			return args("VOLUME")(cmd, given[:min(len(given), 1)])
+		},
+		ValidArgsFunction: directories,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if all == (len(given) > 1) {
+				return &usageError{cmd.CommandPath(), errors.New("name the snapshots, or give --all")}
+			}
+			if err := f.check(cmd); err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			names := given[1:]
+			if all {
+				listed, err := a.allSnapshots(ctx, given[0])
+				if err != nil {
+					return err
+				}
+				for _, s := range listed {
+					names = append(names, s.Name)
+				}
+			}
+			for _, name := range names {
+				if err := a.rewrapSnapshot(ctx, f, given[0], name); err != nil {
+					return fmt.Errorf("snapshot %s: %w", name, err)
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every snapshot of the volume")
+	f.addTarget(cmd)
+	f.addTimeout(cmd)
+	return cmd
+}
+
+// rewrapSnapshot rotates the key of a snapshot, which is a volume as to that.
+func (a *app) rewrapSnapshot(ctx context.Context, f keyFlags, volume, name string) error {
+	return a.withSnapshot(ctx, volume, name, func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
+		var c daemon.KeyChange
+		if err := a.keyCall(ctx, f, s.Dir, daemon.MethodKeyRotate, f.KeyParams, &c, nil); err != nil {
+			return err
+		}
+		what := "is under the newest version already"
+		if c.Changed {
+			what = fmt.Sprintf("is opened by %s version %s", c.After.KeyID, c.After.Version)
+		}
+		_, err := fmt.Fprintf(a.out, "%s %s\n", name, what)
+		return err
+	})
+}

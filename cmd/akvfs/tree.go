@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/crypto"
+	akvfs "github.com/akvfs/akvfs/fs"
+	"github.com/akvfs/akvfs/fs/audit"
+	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/export"
+	"github.com/akvfs/akvfs/fs/snapshot"
+	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/keymgr"
+)
+
+// tree is the plaintext of a volume, mounted or not.
+type tree interface {
+	export.Tree
+	io.Closer
+}
+
+// mountTree is that of a mounted volume: what its mount shows.
+type mountTree struct {
+	fs.ReadDirFS
+	fs.ReadLinkFS
+	root *os.Root
+}
+
+func (m *mountTree) Open(name string) (fs.File, error) { return m.ReadDirFS.Open(name) }
+func (m *mountTree) Close() error                      { return m.root.Close() }
+
+// Xattrs are an object's extended attributes.
+func (m *mountTree) Xattrs(name string) (map[string][]byte, error) {
+	full := filepath.Join(m.root.Name(), filepath.FromSlash(name))
+	list := make([]byte, 64<<10) // the kernel's own bound for names and for a value
+	n, err := unix.Llistxattr(full, list)
+	if err != nil {
+		return nil, &fs.PathError{Op: "listxattr", Path: name, Err: err}
+	}
+	attrs := map[string][]byte{}
+	for attr := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+		if attr == "" {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(full, attr, value)
+		if err != nil {
+			return nil, &fs.PathError{Op: "getxattr", Path: name, Err: err}
+		}
+		attrs[attr] = value[:n]
+	}
+	return attrs, nil
+}
+
+// openTree opens a volume for reading: through its mount if it is mounted,
+// else by its keys, without a mount.
+func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) (tree, error) {
+	s, err := daemon.StatusOf(ctx, a.runDir(), name)
+	if err != nil {
+		return nil, err
+	}
+	if s.State != daemon.StateUnmounted && s.Mountpoint != "" {
+		root, err := os.OpenRoot(s.Mountpoint)
+		if err != nil {
+			return nil, err
+		}
+		f := root.FS()
+		return &mountTree{f.(fs.ReadDirFS), f.(fs.ReadLinkFS), root}, nil
+	}
+	if err := harden(crypto.HardenProcess); err != nil {
+		return nil, err
+	}
+	return a.openUnmounted(ctx, s.Backing, timeout)
+}
+
+// openUnmounted opens the volume in a backing directory by its keys, and has
+// that put on record.
+func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Duration) (f *akvfs.FS, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir()}
+	err = c.Read(backing, func() error {
+		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: openers(), Provider: keymgr.ProviderOptions{Timeout: timeout}})
+		return err
+	})
+	if err == nil {
+		return f, nil
+	}
+	if f != nil {
+		err = errors.Join(err, f.Close())
+	}
+	return nil, openError(backing, err)
+}
+
+// openTreeAt opens a volume, or a snapshot of it, for reading.
+func (a *app) openTreeAt(ctx context.Context, name, at string, timeout time.Duration) (t tree, err error) {
+	if at == "" {
+		return a.openTree(ctx, name, timeout)
+	}
+	err = a.withSnapshot(ctx, name, at, func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
+		t, err = a.openTree(ctx, s.Dir, timeout)
+		return err
+	})
+	return t, err
+}
+
+// openError says which volume an error of package fs is about, where it does not.
+func openError(backing string, err error) error {
+	var key *keymgr.KeyError
+	var keyring *keymgr.IntegrityError
+	var named *daemon.VolumeError
+	var unrecorded *audit.Error
+	switch {
+	case errors.Is(err, volume.ErrInUse):
+		return &daemon.InUseError{Backing: backing}
+	case errors.As(err, &key), errors.As(err, &keyring), errors.As(err, &named), errors.As(err, &unrecorded), errors.Is(err, context.Canceled):
+		return err
+	}
+	return &daemon.VolumeError{Backing: backing, Err: err}
+}
+
+// readCommand is a command that reads from a volume: VOLUME and then paths in
+// it, which may be patterns.
+func (a *app) readCommand(cmd *cobra.Command, read func(ctx context.Context, t tree, paths []string) error) *cobra.Command {
+	timeout := daemon.DefaultKeyTimeout
+	var at string
+	cmd.Flags().StringVar(&at, "at", "", "read `SNAPSHOT` of the volume instead")
+	cmd.Flags().DurationVar(&timeout, "key-timeout", timeout, "how long an attempt to reach the key vault may take")
+	cmd.ValidArgsFunction = directories
+	cmd.Args = func(cmd *cobra.Command, given []string) error {
+		return args("VOLUME")(cmd, given[:min(len(given), 1)])
+	}
+	cmd.RunE = func(cmd *cobra.Command, given []string) (err error) {
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		t, err := a.openTreeAt(ctx, given[0], at, timeout)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, t.Close()) }()
+		paths, err := expand(t, given[1:])
+		if err != nil {
+			return err
+		}
+		return read(ctx, t, paths)
+	}
+	return cmd
+}
+
+// expand turns the paths of a command line into those of a tree. One with *, ?,
+// [ or { in it is a pattern, in which ** stands for any directories; one that
+// is there as it stands is no pattern.
+func expand(t tree, given []string) (paths []string, err error) {
+	for _, arg := range given {
+		name := path.Clean(strings.TrimLeft(arg, "/"))
+		_, statErr := t.Lstat(name)
+		if statErr == nil || !strings.ContainsAny(name, "*?[{") {
+			if statErr != nil {
+				return nil, statErr
+			}
+			paths = append(paths, name)
+			continue
+		}
+		found, err := doublestar.Glob(t, name, doublestar.WithNoFollow(), doublestar.WithFailOnIOErrors())
+		if err != nil {
+			return nil, &fs.PathError{Op: "match", Path: arg, Err: err}
+		}
+		if len(found) == 0 {
+			return nil, &fs.PathError{Op: "match", Path: arg, Err: fs.ErrNotExist}
+		}
+		paths = append(paths, found...)
+	}
+	return paths, nil
+}

@@ -1,0 +1,5 @@
+//go:build goexperiment.runtimesecret && (amd64 || arm64)
+
+package crypto
+
+const wantErases = true

@@ -1,0 +1,208 @@
+package blockfile
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"syscall"
+
+	"github.com/akvfs/akvfs/crypto"
+	"github.com/akvfs/akvfs/fs/format"
+	"github.com/akvfs/akvfs/fs/journal"
+)
+
+// Commit makes everything written so far durable. It returns when the journal
+// holds it.
+func (f *File) Commit() error {
+	t, err := f.submit()
+	if err != nil {
+		return err
+	}
+	if t == 0 {
+		return nil
+	}
+	return f.env.Journal.Wait(t)
+}
+
+// TryCommit is Commit for the one that makes room in the journal: where there
+// is none it does not wait, but reports done as false.
+func (f *File) TryCommit() (done bool, err error) {
+	t, room, err := f.submitSome()
+	if err != nil || t == 0 {
+		return room == 0, err
+	}
+	return room == 0, f.env.Journal.Wait(t)
+}
+
+// Sync is Commit for a caller who was promised durability: the file's name
+// and header are made durable first, where they may not be. With times, so is
+// the time of modification.
+func (f *File) Sync(times bool) error {
+	if err := f.lost.Load(); err != nil {
+		return *err
+	}
+	if times && !f.commitTime() {
+		if err := f.SyncAttributes(); err != nil {
+			return err
+		}
+	}
+	if err := f.SyncName(); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// SyncName makes name and header durable if they may not be.
+func (f *File) SyncName() error {
+	f.name.Lock()
+	defer f.name.Unlock()
+	owed := f.fresh.amount()
+	if !f.fresh.due() {
+		return nil
+	}
+	if err := f.syncBack(f.back.Sync); err != nil {
+		return err
+	}
+	f.fresh.settle(owed)
+	return nil
+}
+
+// submit hands all that is uncommitted to the journal, and returns the
+// ticket of the file's last record.
+func (f *File) submit() (journal.Ticket, error) {
+	for {
+		t, room, err := f.submitSome()
+		if err != nil || room == 0 {
+			return t, err
+		}
+		f.env.MakeRoom()
+		if err := f.env.Journal.WaitRoom(room); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// submitSome submits records until nothing is left, or until the journal has
+// no room; it then tells how much is wanted. Room is never waited for under mu.
+func (f *File) submitSome() (t journal.Ticket, room int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.commitDirect(); err != nil {
+		return 0, 0, err
+	}
+	for f.uncommitted() {
+		n := min(len(f.dirty), f.env.Journal.MaxBlocks())
+		room := journal.Room(n)
+		ok, err := f.env.Journal.TryReserve(room)
+		if err != nil || !ok {
+			return 0, room, err
+		}
+		r, err := f.snapshot(n)
+		if err != nil {
+			f.env.Journal.Unreserve(room)
+			return 0, 0, err
+		}
+		f.send(r, room)
+	}
+	return f.ticket, 0, nil
+}
+
+// send submits a record and stamps the pages that it changed. Called with mu held.
+func (f *File) send(r *journal.Record, room int) {
+	f.ticket = f.env.Journal.Submit(r, room)
+	for _, g := range r.Groups {
+		f.pages[g.Number].ticket = f.ticket
+	}
+}
+
+// snapshot turns at most n dirty blocks, and the size, into a record, and
+// moves the blocks into flight. Called with mu held, after commitDirect.
+func (f *File) snapshot(n int) (*journal.Record, error) {
+	numbers := slices.Sorted(maps.Keys(f.dirty))[:n]
+	return f.record(numbers, f.sealDirty)
+}
+
+// record makes a record of these blocks, in order, and of the size. enter puts
+// a block into its page, which is pinned. Called with mu held.
+func (f *File) record(numbers []int64, enter func(int64) journal.Block) (*journal.Record, error) {
+	touched, err := f.pinFor(numbers)
+	if err != nil {
+		return nil, err
+	}
+	r := f.newRecord(f.size)
+	for _, g := range touched {
+		r.Groups = append(r.Groups, journal.Group{Number: g})
+	}
+	i := 0
+	for _, b := range numbers {
+		for r.Groups[i].Number != format.Group(b) {
+			i++
+		}
+		r.Groups[i].Blocks = append(r.Groups[i].Blocks, enter(b))
+	}
+	f.sealGroups(r)
+	return r, nil
+}
+
+// newRecord is a record without blocks yet. Called with mu held.
+func (f *File) newRecord(size int64) *journal.Record {
+	f.logged, f.logTime = f.mtime, false
+	return &journal.Record{File: f.id, Path: f.path, Modified: f.mtime, Cut: journal.NoCut, Size: size}
+}
+
+// pinFor pins the tag pages that a record with these blocks changes, the old
+// and the new last page among them if the size changed, and lists them.
+func (f *File) pinFor(numbers []int64) ([]int64, error) {
+	var groups []int64
+	for _, b := range numbers {
+		groups = append(groups, format.Group(b))
+	}
+	if f.size != f.committed {
+		groups = append(groups, format.LastGroup(f.size), format.LastGroup(f.committed))
+	}
+	slices.Sort(groups)
+	groups = slices.Compact(groups)
+	groups = slices.DeleteFunc(groups, func(g int64) bool {
+		return g < 0 || g > format.LastGroup(f.size)
+	})
+	for _, g := range groups {
+		if _, err := f.pin(g); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
+}
+
+// sealDirty encrypts one dirty block into flight and enters it in its page,
+// which is pinned.
+func (f *File) sealDirty(b int64) journal.Block {
+	d := f.dirty[b]
+	ct := sealedPool.Get().(*sealed)
+	index := int(b % format.GroupBlocks)
+	e := f.pages[format.Group(b)].page.Entry(index)
+	crypto.Secretly(func() { f.seal(ct[:], e, d[:], b) })
+	clear(d[:])
+	blockPool.Put(d)
+	delete(f.dirty, b)
+	if f.flight[b] != nil {
+		f.env.pending.Add(-format.BlockSize)
+	}
+	f.flight[b] = ct
+	return journal.Block{Index: index, Entry: *e, Data: ct[:format.BlockSize]}
+}
+
+// sealGroups seals the record's pages and takes the size as committed.
+func (f *File) sealGroups(r *journal.Record) {
+	for i := range r.Groups {
+		p := f.pages[r.Groups[i].Number]
+		f.sealPage(r.Groups[i].Number, &p.page)
+		r.Groups[i].Trailer = *p.page.Trailer()
+	}
+	f.committed = f.size
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+func isUnsupported(err error) bool { return errors.Is(err, syscall.EOPNOTSUPP) }

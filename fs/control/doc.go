@@ -1,0 +1,30 @@
+// Package control is the wire between the command line and the daemon of a
+// mounted volume: a Unix socket for each mounted volume, and a protocol of
+// JSON lines over it.
+//
+// A connection carries one call. The client sends one Request line and then
+// nothing; the server answers with any number of event lines (progress of
+// long work) and one last line with a result or an error. A client that hangs
+// up cancels its call. Every line says the protocol's version.
+//
+//	→ {"v":1,"method":"key.rotate","params":{"to":"https://…"}}
+//	← {"v":1,"event":{"done":3,"total":10}}
+//	← {"v":1,"result":{…}}   or   {"v":1,"error":{"code":"revoked","message":"…"}}
+//
+// Types: Request and Response are the lines, Error is a failure that crosses
+// the wire, Server answers calls with a table of Methods, Call does one from
+// the client's side, Dir is the directory in which the sockets of one user
+// lie, Record describes one of them.
+//
+// Invariants:
+//   - Dir is its user's alone (0700), each socket too (0600), and the server
+//     asks the kernel (SO_PEERCRED) who calls before it reads a byte.
+//   - A line is bounded, and what is not exactly the protocol is refused.
+//   - A Record whose socket nobody answers is of a dead daemon.
+//
+// The package never interprets parameters and results, knows neither volumes
+// nor keys, and must not be handed a secret to carry.
+//
+// Locks: Server.mu guards its set of connections; nothing is called with it
+// held.
+package control

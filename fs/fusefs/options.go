@@ -1,0 +1,62 @@
+package fusefs
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// OptionError says that Options.Extra has a word that is no option, or one
+// that has a field of its own.
+type OptionError struct{ Option string }
+
+func (e *OptionError) Error() string { return fmt.Sprintf("unknown mount option %q", e.Option) }
+
+// words are the options that Extra takes, and the flags of mount(2) that each
+// sets or clears.
+var words = map[string]struct{ set, clear uintptr }{
+	"suid":     {clear: unix.MS_NOSUID},
+	"nosuid":   {set: unix.MS_NOSUID},
+	"dev":      {clear: unix.MS_NODEV},
+	"nodev":    {set: unix.MS_NODEV},
+	"exec":     {clear: unix.MS_NOEXEC},
+	"noexec":   {set: unix.MS_NOEXEC},
+	"sync":     {set: unix.MS_SYNCHRONOUS},
+	"async":    {clear: unix.MS_SYNCHRONOUS},
+	"dirsync":  {set: unix.MS_DIRSYNC},
+	"noatime":  {set: unix.MS_NOATIME},
+	"relatime": {set: unix.MS_RELATIME},
+}
+
+// mountFlags are those of mount(2).
+func mountFlags(opts Options) (uintptr, error) {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	for _, word := range opts.Extra {
+		w, ok := words[word]
+		if !ok {
+			return 0, &OptionError{word}
+		}
+		flags = flags&^w.clear | w.set
+	}
+	if opts.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	return flags | unix.MS_MGC_VAL, nil // never 0, which go-fuse takes for its default
+}
+
+// closeOnExec marks every connection to the FUSE device among this process's
+// descriptors.
+func closeOnExec(fds []os.DirEntry) {
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && target == "/dev/fuse" {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package fusefs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// raw sits between the kernel's requests and go-fuse's tree of nodes. It adds
+// what the nodes cannot do: hold a lock until go-fuse has changed its tree
+// too, and see flags that go-fuse does not hand on.
+type raw struct {
+	fuse.RawFileSystem
+	t *tree
+}
+
+func newRaw(root fs.InodeEmbedder, t *tree, opts *fs.Options) *raw {
+	return &raw{fs.NewNodeFS(root, opts), t}
+}
+
+// Rename moves an entry in the volume and in go-fuse's tree in one step.
+func (r *raw) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	return r.t.changeNames(func() fuse.Status { return r.RawFileSystem.Rename(cancel, in, oldName, newName) })
+}
+
+// Unlink removes a name in the volume and in go-fuse's tree in one step.
+func (r *raw) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return r.t.changeNames(func() fuse.Status { return r.RawFileSystem.Unlink(cancel, in, name) })
+}
+
+// Rmdir removes a directory in the volume and in go-fuse's tree in one step.
+func (r *raw) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return r.t.changeNames(func() fuse.Status { return r.RawFileSystem.Rmdir(cancel, in, name) })
+}
+
+// Writev writes, and clears set-user-ID and set-group-ID first if the kernel
+// says that the writer has no right to keep them.
+func (r *raw) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
+	defer wipe(data...)
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if code := r.killSetID(cancel, in); !code.Ok() {
+			return 0, code
+		}
+	}
+	return r.RawFileSystem.Writev(cancel, in, data)
+}
+
+// SetXAttr sets an attribute.
+func (r *raw) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
+	defer wipe(data)
+	return r.RawFileSystem.SetXAttr(cancel, in, attr, data)
+}
+
+// killSetID is a SETATTR that clears set-user-ID and set-group-ID.
+func (r *raw) killSetID(cancel <-chan struct{}, in *fuse.WriteIn) fuse.Status {
+	var out fuse.AttrOut
+	return r.SetAttr(cancel, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{
+		InHeader: in.InHeader,
+		Valid:    fuse.FATTR_FH | fuse.FATTR_KILL_SUIDGID,
+		Fh:       in.Fh,
+	}}, &out)
+}
+
+// CopyFileRange is left to the kernel, which copies through its cache. It does
+// not ask again.
+func (r *raw) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	return 0, fuse.Status(syscall.ENOSYS)
+}
+
+// OnUnmount runs when the last request has been answered.
+func (r *raw) OnUnmount() {
+	r.RawFileSystem.OnUnmount()
+	r.t.closeAll()
+}

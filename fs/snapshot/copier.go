@@ -1,0 +1,242 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/store"
+)
+
+// copyWorkers is how many files are copied at a time: most of the time of each
+// goes into waiting for the disk.
+const copyWorkers = 4
+
+// copier copies backing files, each under the number of its object, to where
+// they wait for their names. What has been copied stays, and is brought up to
+// date by the next copy.
+type copier struct {
+	from    *store.Tracker
+	to      store.FS
+	staging string // in to
+	report  func(Progress)
+
+	mu     sync.Mutex
+	copied map[store.ObjectID]bool // guarded by mu
+	noted  Progress                // guarded by mu
+
+	noClone atomic.Bool
+}
+
+// Progress tells how far a copy is. In the phase "hold" the volume stands
+// still.
+type Progress struct {
+	Phase string `json:"phase"` // copy, hold, restore, structure, blocks
+	Files int    `json:"files"`
+	Bytes int64  `json:"bytes"`
+}
+
+func (c *copier) staged(id store.ObjectID) string {
+	return path.Join(c.staging, fmt.Sprintf("%x-%x", id.Dev, id.Ino))
+}
+
+// update copies what the listing has and the copy has not, or not as it is
+// now. It tells how many bytes it had to copy: shared ones do not count. A
+// file that has gone meanwhile is left out.
+func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) (copied int64, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(copyWorkers)
+	var total atomic.Int64
+	seen := map[store.ObjectID]bool{}
+	c.forgetGone(l)
+	for i := range l.objects {
+		o := &l.objects[i]
+		id := o.attr.ID()
+		if o.kind() != unix.S_IFREG || seen[id] {
+			continue
+		}
+		seen[id] = true
+		changed := changes[id]
+		if c.has(id) && changed == nil {
+			continue
+		}
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n, err := c.file(ctx, o, changed)
+			total.Add(n)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return total.Load(), err
+}
+
+// forgetGone forgets the copies of files that are not there any more: their
+// numbers may come back with other files.
+func (c *copier) forgetGone(l *listing) {
+	there := map[store.ObjectID]bool{}
+	for i := range l.objects {
+		there[l.objects[i].attr.ID()] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.copied, func(id store.ObjectID, _ bool) bool { return !there[id] })
+}
+
+func (c *copier) phase(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noted.Phase = name
+}
+
+func (c *copier) has(id store.ObjectID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.copied[id]
+}
+
+func (c *copier) done(id store.ObjectID, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.copied[id] {
+		c.copied[id] = true
+		c.noted.Files++
+	}
+	c.noted.Bytes += n
+	if c.report != nil {
+		c.report(c.noted)
+	}
+}
+
+// file copies one file, or what of it has changed. It is opened by a name that
+// may have been given to another meanwhile, which is then left to the listing
+// that knows.
+func (c *copier) file(ctx context.Context, o *listed, changed *store.Changed) (copied int64, err error) {
+	src, err := c.from.FS.OpenFile(o.name, os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	attr, err := src.Stat()
+	if err != nil {
+		return 0, err
+	}
+	id := attr.ID()
+	if id != o.attr.ID() {
+		return 0, fs.ErrNotExist
+	}
+	dst, err := c.to.OpenFile(c.staged(id), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	if copied, err = c.contents(ctx, dst, src, attr.Size, changed, c.has(id)); err != nil {
+		return copied, err
+	}
+	c.done(id, copied)
+	return copied, nil
+}
+
+// contents brings dst up to date with src, of a size.
+func (c *copier) contents(ctx context.Context, dst, src store.File, size int64, changed *store.Changed, again bool) (copied int64, err error) {
+	if !c.noClone.Load() {
+		if err := dst.Truncate(0); err != nil { // FICLONE leaves a longer end
+			return 0, err
+		}
+		if err = store.Clone(dst, src); err == nil {
+			return 0, dst.Truncate(size)
+		}
+		c.noClone.Store(true)
+		again = false
+	}
+	if !again { // there may be something of another file of that number
+		if err := dst.Truncate(0); err != nil {
+			return 0, err
+		}
+		copied, err = copyPart(ctx, dst, src, 0, size)
+		return copied, errors.Join(err, dst.Truncate(size))
+	}
+	if err := dst.Truncate(size); err != nil {
+		return 0, err
+	}
+	for piece := range changed.Pieces {
+		n, err := copyPart(ctx, dst, src, piece*store.ChangedPiece, min(size, (piece+1)*store.ChangedPiece))
+		if copied += n; err != nil {
+			return copied, err
+		}
+	}
+	n, err := copyPart(ctx, dst, src, changed.From, size)
+	return copied + n, err
+}
+
+// copyAtOnce is how many bytes are copied before it is looked whether to stop.
+const copyAtOnce = 16 << 20
+
+// copyPart copies from off to end, holes as holes. It counts the bytes of data.
+func copyPart(ctx context.Context, dst, src store.File, off, end int64) (copied int64, err error) {
+	for off < end {
+		if err := ctx.Err(); err != nil {
+			return copied, err
+		}
+		data, err := src.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			data = end
+		} else if err != nil {
+			return copied, err
+		}
+		data = min(data, end)
+		if data > off {
+			if err := punch(dst, off, data-off); err != nil {
+				return copied, err
+			}
+		}
+		if off = data; off >= end {
+			break
+		}
+		hole, err := src.Seek(off, unix.SEEK_HOLE)
+		if err != nil && !errors.Is(err, unix.ENXIO) {
+			return copied, err
+		}
+		if err != nil { // it has become shorter
+			break
+		}
+		hole = min(hole, end, off+copyAtOnce)
+		if err := store.Copy(dst, src, off, hole-off); err != nil {
+			return copied, err
+		}
+		copied, off = copied+hole-off, hole
+	}
+	return copied, nil
+}
+
+// punch makes a hole, where the file system below can; it may lie past the end.
+func punch(f store.File, off, n int64) error {
+	err := f.Allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	attr, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(max(0, attr.Size-off), n))
+	if len(zeros) == 0 {
+		return nil
+	}
+	_, err = f.WriteAt(zeros, off)
+	return err
+}

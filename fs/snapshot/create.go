@@ -1,0 +1,242 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/store"
+	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/keymgr"
+)
+
+// DefaultMaxHold is how long a snapshot lets those wait who write, at most,
+// unless told otherwise.
+const DefaultMaxHold = 2 * time.Second
+
+const (
+	// littleBytes is how much is little enough to be copied during the
+	// standstill: some ten milliseconds of a slow disk, or none where it is in
+	// the page cache.
+	littleBytes = 4 << 20
+	// mostRounds is how often what was changed meanwhile is copied again before
+	// the standstill, if it does not become little.
+	mostRounds = 8
+)
+
+// Source is a volume of which a snapshot is made.
+type Source struct {
+	// Store is the one that the volume works on, unwrapped but for the tracker.
+	Store *store.Tracker
+	// Volume stands still for the last of the copy; volume.Volume does.
+	Volume interface {
+		Still(picture func() error) (held time.Duration, err error)
+		Info() volume.Info
+		JournalSize() int64
+	}
+	Keys volume.Keys
+}
+
+// Options say how a snapshot is made.
+type Options struct {
+	Name string
+	// MaxHold bounds for how long those wait who write to the volume; 0 stands
+	// for DefaultMaxHold. A copy that would take longer is not made.
+	MaxHold time.Duration
+	// Progress is told how far it is, from several goroutines in turn. May be nil.
+	Progress func(Progress)
+	Now      func() time.Time // nil: time.Now
+}
+
+// BusyError says that those who write would have to wait for too long: a
+// volume is written to faster than it can be copied, or has too many files.
+type BusyError struct {
+	Bytes int64 // that were left to be copied while they wait
+	Limit time.Duration
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("writers would have to wait for more than %v: %d bytes and more were left to be copied", e.Limit, e.Bytes)
+}
+
+// ExistsError says that there is a snapshot of that name.
+type ExistsError struct{ Name string }
+
+func (e *ExistsError) Error() string { return fmt.Sprintf("there is a snapshot %q already", e.Name) }
+
+// Create makes a snapshot in a collection, of which it first clears what
+// interrupted others have left. When it returns nil, the snapshot is durable;
+// else there is none. Errors are an *ExistsError, *NameError, *BusyError,
+// volume.ErrLocked, ctx's, or the stores'.
+func Create(ctx context.Context, src Source, c *Collection, opts Options) (*Manifest, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.MaxHold == 0 {
+		opts.MaxHold = DefaultMaxHold
+	}
+	if err := CheckName(opts.Name); err != nil {
+		return nil, err
+	}
+	if err := c.Clear(); err != nil {
+		return nil, err
+	}
+	if _, err := c.st.Stat(opts.Name); err == nil {
+		return nil, &ExistsError{opts.Name}
+	}
+	p, err := c.begin(opts.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer p.end()
+	m := &maker{src: src, opts: opts, partial: p, began: time.Now()}
+	if err := m.take(ctx); err != nil {
+		return nil, err
+	}
+	manifest, err := m.finish(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return manifest, p.publish()
+}
+
+// maker makes one snapshot.
+type maker struct {
+	src     Source
+	opts    Options
+	partial *partial
+	copier  *copier
+	began   time.Time
+
+	shown   time.Time // the moment that it shows
+	held    time.Duration
+	tree    *listing
+	meta    map[string][]byte
+	keyring *keymgr.Keyring
+}
+
+// take copies the volume: all of it, what was changed meanwhile, and the last
+// of it while the volume stands still.
+func (m *maker) take(ctx context.Context) error {
+	m.copier = &copier{
+		from: m.src.Store, to: m.partial.st, staging: stagingName, report: m.opts.Progress,
+		copied: map[store.ObjectID]bool{}, noted: Progress{Phase: "copy"},
+	}
+	m.src.Store.Track(true)
+	defer m.src.Store.Track(false)
+	var before *listing
+	rate := 0.0 // bytes a second
+	for round := 0; ; round++ {
+		began, last := time.Now(), before
+		changes := m.src.Store.Take()
+		var err error
+		if before, err = list(ctx, m.src.Store.FS, last); err != nil {
+			return err
+		}
+		n, err := m.copier.update(ctx, before, changes)
+		if err != nil {
+			return err
+		}
+		rate = max(rate, float64(n)/time.Since(began).Seconds())
+		if n <= littleBytes && round > 0 || m.copier.clones() && round > 0 {
+			break
+		}
+		if round == mostRounds {
+			if float64(n) > rate*m.opts.MaxHold.Seconds() {
+				return &BusyError{n, m.opts.MaxHold}
+			}
+			break
+		}
+	}
+	return m.last(ctx, before)
+}
+
+// last takes the picture.
+func (m *maker) last(ctx context.Context, before *listing) (err error) {
+	m.held, err = m.src.Volume.Still(func() error {
+		ctx, cancel := context.WithTimeout(ctx, m.opts.MaxHold)
+		defer cancel()
+		m.copier.phase("hold")
+		m.shown = m.opts.Now()
+		changes := m.src.Store.Take()
+		n, err := m.still(ctx, before, changes)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return &BusyError{n, m.opts.MaxHold}
+		}
+		return err
+	})
+	return err
+}
+
+// still lists the tree and copies what is left, while nothing changes.
+func (m *maker) still(ctx context.Context, before *listing, changes store.Changes) (copied int64, err error) {
+	if m.tree, err = list(ctx, m.src.Store.FS, before); err != nil {
+		return 0, err
+	}
+	if copied, err = m.copier.update(ctx, m.tree, changes); err != nil {
+		return copied, err
+	}
+	return copied, m.readMeta()
+}
+
+// readMeta reads the volume's own files, but for journal and lock.
+func (m *maker) readMeta() (err error) {
+	m.meta = map[string][]byte{}
+	meta := volume.Metadata(m.src.Store.FS)
+	for _, name := range []string{volume.InfoFile, keymgr.KeyringFile} {
+		if m.meta[name], err = meta.ReadFile(name); err != nil {
+			return err
+		}
+	}
+	if err := volume.CopyRoot(m.partial.st, m.src.Store.FS); err != nil {
+		return err
+	}
+	m.keyring, err = keymgr.ParseKeyring(m.meta[keymgr.KeyringFile])
+	return err
+}
+
+// finish makes the tree of what was copied, and writes what describes it.
+func (m *maker) finish(ctx context.Context) (*Manifest, error) {
+	st := m.partial.st
+	objects, err := m.build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta := volume.Metadata(st)
+	for name, data := range m.meta {
+		if err := meta.ReplaceFile(name, data); err != nil {
+			return nil, err
+		}
+	}
+	info := m.src.Volume.Info()
+	if err := volume.NewJournal(st, info.ID, m.src.Keys); err != nil {
+		return nil, err
+	}
+	manifest := &Manifest{
+		Format: manifestFormat, Name: m.opts.Name, Volume: info.ID, Cluster: info.Cluster,
+		Created: m.shown.UTC(), Held: m.held.Microseconds(),
+		Objects: len(objects), Journal: m.src.Volume.JournalSize(), MasterKeys: masterKeys(m.keyring),
+	}
+	for _, o := range objects {
+		if o.Mode&unix.S_IFMT == unix.S_IFREG && o.Same == "" {
+			manifest.Bytes += o.Size
+		}
+	}
+	if manifest.Contents, err = writeContents(st, objects); err != nil {
+		return nil, err
+	}
+	manifest.Took = time.Since(m.began).Microseconds()
+	if manifest.MAC, err = manifest.mac(m.src.Keys); err != nil {
+		return nil, err
+	}
+	data, err := manifest.encode()
+	if err != nil {
+		return nil, err
+	}
+	return manifest, meta.ReplaceFile(manifestName, data)
+}
+
+func (c *copier) clones() bool { return !c.noClone.Load() }

@@ -1,0 +1,305 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/store"
+	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/keymgr"
+)
+
+// restoringName says, in a directory that a snapshot is being restored to,
+// which one. Until it is gone there is no volume.json.
+const restoringName = "restoring.json"
+
+type restoring struct {
+	MAC []byte `json:"mac"` // of the manifest
+}
+
+// NotEmptyError says that a directory to restore to holds something else.
+type NotEmptyError struct{ Dir string }
+
+func (e *NotEmptyError) Error() string { return fmt.Sprintf("%s is not empty", e.Dir) }
+
+// Restore makes a volume of a snapshot, in a directory that is missing or
+// empty, or in which an earlier Restore of it was interrupted: that one is
+// continued. Blocks are shared where the file system can. No keys are needed.
+// The directory is a volume when Restore has returned nil, and durable; before,
+// opening it answers volume.ErrIncomplete.
+//
+// Errors are a *NotEmptyError, *DamageError, ctx's or the stores'.
+func Restore(ctx context.Context, from *Snapshot, dir string, progress func(Progress)) error {
+	src, err := store.OpenDisk(from.Dir)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	dst, err := store.OpenDisk(dir)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	r := &restorer{src: src, dst: dst, manifest: from.Manifest, report: progress, noted: Progress{Phase: "restore"}}
+	r.place = func(ctx context.Context, l *listed) error { return copyFile(ctx, dst, src, l.name, l.attr.Size) }
+	if err := r.begin(dir); err != nil {
+		return err
+	}
+	if err := r.tree(ctx); err != nil {
+		return err
+	}
+	if err := r.metadata(ctx); err != nil {
+		return err
+	}
+	parent, err := store.OpenDisk(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.SyncDir("."), parent.Close())
+}
+
+// restorer restores one snapshot.
+type restorer struct {
+	src, dst *store.Disk
+	manifest *Manifest
+	// place makes a file with its content, under its name.
+	place  func(ctx context.Context, l *listed) error
+	report func(Progress)
+	noted  Progress
+}
+
+// begin claims the directory.
+func (r *restorer) begin(dir string) error {
+	meta := volume.Metadata(r.dst)
+	if data, err := meta.ReadFile(restoringName); err == nil {
+		var old restoring
+		if json.Unmarshal(data, &old) == nil && string(old.MAC) == string(r.manifest.MAC) {
+			return nil
+		}
+		return &NotEmptyError{dir}
+	}
+	entries, err := r.dst.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name == "lost+found" || e.Name == volume.MetaDir && r.unclaimed() {
+			continue
+		}
+		return &NotEmptyError{dir}
+	}
+	data, err := json.Marshal(restoring{r.manifest.MAC})
+	if err != nil {
+		return err
+	}
+	if err := r.dst.Mkdir(volume.MetaDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return meta.ReplaceFile(restoringName, data)
+}
+
+// unclaimed says that an interrupted begin has left an empty directory.
+func (r *restorer) unclaimed() bool {
+	entries, err := r.dst.ReadDir(volume.MetaDir)
+	return err == nil && len(entries) == 0
+}
+
+// tree restores every object, files side by side, directories' attributes last.
+func (r *restorer) tree(ctx context.Context) error {
+	var dirs, links []listed
+	same := map[string]string{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(copyWorkers)
+	err := r.manifest.EachObject(r.src, func(o Object, name string) error {
+		l, err := o.listed(name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case l.kind() == unix.S_IFDIR:
+			dirs = append(dirs, l)
+			return r.directory(&l)
+		case o.Same != "":
+			links = append(links, l)
+			same[name], err = decodePath(o.Same)
+			return err
+		}
+		r.noted.Files++
+		r.noted.Bytes += o.Size
+		if r.report != nil {
+			r.report(r.noted)
+		}
+		g.Go(func() error { return errors.Join(ctx.Err(), r.object(ctx, &l)) })
+		return ctx.Err()
+	})
+	if err := errors.Join(err, g.Wait()); err != nil {
+		return err
+	}
+	for i := range links {
+		if err := r.dst.Link(same[links[i].name], links[i].name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := dress(r.dst, &dirs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listed is an object as a listing would have found it.
+func (o *Object) listed(name string) (listed, error) {
+	l := listed{name: name, xattrs: o.Xattrs}
+	l.attr.Mode, l.attr.UID, l.attr.GID, l.attr.Rdev, l.attr.Size = o.Mode, o.UID, o.GID, o.Rdev, o.Size
+	l.attr.Mtime = *when(o.Mtime)
+	l.attr.Atime = l.attr.Mtime
+	var err error
+	if o.Target != "" {
+		l.target, err = decodeTarget(o.Target)
+	}
+	return l, err
+}
+
+func (r *restorer) directory(l *listed) error {
+	if l.name == "." {
+		return nil
+	}
+	err := r.dst.Mkdir(l.name, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// object restores what is no directory, unless it is there: its time of
+// modification is the last that it gets.
+func (r *restorer) object(ctx context.Context, l *listed) error {
+	attr, err := r.dst.Stat(l.name)
+	if err == nil && attr.Mode == l.attr.Mode && attr.Mtime.Equal(l.attr.Mtime) &&
+		(l.kind() != unix.S_IFREG || attr.Size == l.attr.Size) {
+		return nil
+	}
+	if err == nil {
+		err = r.dst.Unlink(l.name)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	switch l.kind() {
+	case unix.S_IFREG:
+		err = r.place(ctx, l)
+	case unix.S_IFLNK:
+		err = r.dst.Symlink(l.target, l.name)
+	default:
+		err = r.dst.Mknod(l.name, l.attr.Mode&unix.S_IFMT|0o600, l.attr.Rdev)
+	}
+	if err != nil {
+		return err
+	}
+	return dress(r.dst, l)
+}
+
+// copyFile copies a file of a size to the same name.
+func copyFile(ctx context.Context, dst, src store.FS, name string, size int64) (err error) {
+	from, err := src.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	attr, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if attr.Size != size {
+		return &DamageError{name, fmt.Sprintf("it has %d bytes, and had %d", attr.Size, size)}
+	}
+	to, err := dst.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if store.Clone(to, from) == nil {
+		return nil
+	}
+	_, err = copyPart(ctx, to, from, 0, size)
+	return errors.Join(err, to.Truncate(size))
+}
+
+// metadata restores the volume's own files, its description last.
+func (r *restorer) metadata(ctx context.Context) error {
+	from, to := volume.Metadata(r.src), volume.Metadata(r.dst)
+	if err := r.journal(ctx); err != nil {
+		return err
+	}
+	if err := touch(r.dst, lockName); err != nil {
+		return err
+	}
+	if err := volume.CopyRoot(r.dst, r.src); err != nil {
+		return err
+	}
+	if err := volume.WantJournal(r.dst, r.manifest.Journal); err != nil {
+		return err
+	}
+	keyring, err := from.ReadFile(keymgr.KeyringFile)
+	if err == nil {
+		err = to.ReplaceFile(keymgr.KeyringFile, keyring)
+	}
+	if err != nil {
+		return err
+	}
+	info, err := from.ReadFile(volume.InfoFile)
+	if err != nil {
+		return err
+	}
+	if err := r.dst.SyncAll(); err != nil {
+		return err
+	}
+	if err := to.ReplaceFile(volume.InfoFile, info); err != nil {
+		return err
+	}
+	if err := r.dst.Unlink(path.Join(volume.MetaDir, restoringName)); err != nil {
+		return err
+	}
+	return r.dst.SyncDir(volume.MetaDir)
+}
+
+// journal copies the snapshot's, which holds nothing.
+func (r *restorer) journal(ctx context.Context) error {
+	dir := volume.JournalDir
+	entries, err := r.src.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := removeAll(r.dst, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := r.dst.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name)
+		attr, err := r.src.Stat(name)
+		if err == nil {
+			err = copyFile(ctx, r.dst, r.src, name, attr.Size)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/journal"
+	"github.com/akvfs/akvfs/fs/store"
+)
+
+// newJournalDir is where a journal of another size is made before it takes the
+// old one's place.
+const newJournalDir = JournalDir + ".new"
+
+// wantedName holds the size that the journal of a restored volume had: whoever
+// restores one has no keys to make such a journal with.
+const wantedName = "journal.json"
+
+type wanted struct {
+	Bytes int64 `json:"bytes"`
+}
+
+// WantJournal has the next Open for writing give the journal a size in bytes,
+// unless it is told another.
+func WantJournal(st store.FS, size int64) error {
+	data, err := json.Marshal(wanted{size})
+	if err != nil {
+		return err
+	}
+	return Metadata(st).ReplaceFile(wantedName, data)
+}
+
+// wantedJournal is the size that the journal is to have, 0 if any will do.
+func (v *Volume) wantedJournal() int64 {
+	data, err := Metadata(v.st).ReadFile(wantedName)
+	var w wanted
+	if v.opts.JournalSize == 0 && err == nil && json.Unmarshal(data, &w) == nil && w.Bytes >= journal.MinSize && w.Bytes <= mostWanted {
+		return w.Bytes
+	}
+	return v.opts.JournalSize
+}
+
+// mostWanted bounds what is believed of a file that is not authentic, in bytes.
+const mostWanted = 1 << 30
+
+// forgetWanted is called when the journal is as it is to be.
+func (v *Volume) forgetWanted() error {
+	err := v.st.Unlink(path.Join(MetaDir, wantedName))
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// resizeJournal puts a journal of the size that the options ask for in the
+// place of j, which holds nothing that is needed any more. The two change
+// places in one step, so that a crash leaves the volume with either.
+func (v *Volume) resizeJournal(j *journal.Journal, cfg journal.Config) (*journal.Journal, error) {
+	if err := v.removeNewJournal(); err != nil {
+		return j, err
+	}
+	if v.opts.JournalSize = v.wantedJournal(); v.opts.JournalSize == 0 || journal.Rounded(v.opts.JournalSize) == j.Size() {
+		return j, v.forgetWanted()
+	}
+	before := j.Size()
+	if err := v.replaceJournal(cfg); err != nil {
+		return j, fmt.Errorf("giving the journal %d bytes instead of %d: %w", v.opts.JournalSize, before, errors.Join(err, v.removeNewJournal()))
+	}
+	closeJournal(j)
+	j, _, err := journal.Open(v.st, JournalDir, cfg, false)
+	if err != nil {
+		return nil, err
+	}
+	v.log.Info("the journal has another size", "bytes", j.Size(), "before", before)
+	return j, errors.Join(j.Start(), v.removeNewJournal(), v.forgetWanted())
+}
+
+func (v *Volume) replaceJournal(cfg journal.Config) error {
+	if err := journal.Create(v.st, newJournalDir, v.opts.JournalSize); err != nil {
+		return err
+	}
+	if err := journal.Initialize(v.st, newJournalDir, cfg); err != nil {
+		return err
+	}
+	if err := v.st.Rename(newJournalDir, JournalDir, unix.RENAME_EXCHANGE); err != nil {
+		return err
+	}
+	return v.st.SyncDir(MetaDir)
+}
+
+// removeNewJournal removes what a resize has left: the old journal, or a new
+// one that never took its place.
+func (v *Volume) removeNewJournal() error {
+	err := removeAll(v.st, newJournalDir)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,67 @@
+package volume
+
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/akvfs/akvfs/fs/store"
+)
+
+// Stats tell what an operator must hear of: a journal that fails, write-backs
+// that fail, and how the tag-page cache does.
+func TestStats(t *testing.T) {
+	keys := newTestKeys(t, 43)
+	st := newCrashBase(t, keys).Crash(0)
+	var failing atomic.Bool
+	st.SetHook(func(op store.Op) error {
+		if failing.Load() && op.Kind == store.OpWrite {
+			return syscall.EIO
+		}
+		return nil
+	})
+	v, err := Open(st, keys, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	h, err := v.OpenFile("f", os.O_RDWR|os.O_CREATE, 0o600, Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	block := make([]byte, 4096)
+	if _, err := h.WriteAt(block, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Sync(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := h.ReadAt(block, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := v.Stats()
+	if s.CacheHits == 0 || s.Journal.Failed || s.Journal.Writes.Count != s.Journal.Frames || s.Journal.Frames == 0 || s.WriteFailures != 0 {
+		t.Errorf("%+v", s)
+	}
+	failing.Store(true)
+	if _, err := h.WriteAt(block, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Sync(false); err == nil {
+		t.Fatal("synced to a store that fails")
+	}
+	if s := v.Stats(); !s.Journal.Failed {
+		t.Errorf("%+v", s)
+	}
+	v.wake()
+	for v.Stats().WriteFailures == 0 {
+		v.wake()
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+const (
+	volumePkg   = "./fs/volume"
+	journalPkg  = "./fs/journal"
+	recoveryPkg = "./fs/recovery"
+	convertPkg  = "./fs/convert"
+
+	crashes   = "TestPowerCut|TestOrder|TestRenames|TestFilesWithoutNames"
+	faults    = "TestFaults|TestFullDisk"
+	tampering = "TestTampering|TestJournalTampering|TestHolesStayHoles"
+	// conversions leave out random trees, which take long to shrink.
+	conversions = "TestPowerCut|TestFaults|TestInterrupted|TestChangedMeanwhile|TestBadDisk"
+	all         = "."
+)
+
+// mutations are the rules of docs/FORMAT.md ("Writing order", "Recovery") and
+// of the comments in the code.
+var mutations = []mutation{
+	{
+		rule: "a sync returns only after the journal holds it", file: "fs/blockfile/commit.go", quick: true,
+		old: "	return f.env.Journal.Wait(t)\n", new: "	return nil\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a commit is of use only with a durable name: a sync makes it so first", file: "fs/blockfile/commit.go",
+		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n	return f.Commit()\n", new: "	return f.Commit()\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "nothing goes home before the journal holds it", file: "fs/blockfile/writeback.go", quick: true,
+		old: "	if err := f.env.Journal.Wait(f.ticket); err != nil {\n		return nil, err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a block comes home only under a durable header and name", file: "fs/blockfile/writeback.go",
+		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "room is freed only after what it held is durable at home", file: "fs/blockfile/writeback.go", quick: true,
+		old: "	if err := f.syncBack(f.back.Datasync); err != nil {\n		return err\n	}\n	f.unsynced", new: "	f.unsynced", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a checkpoint frees what was committed before it began, and no more", file: "fs/volume/background.go",
+		old: "return v.journal.Release(through)", new: "_ = through\n	return v.journal.Release(v.journal.Position())", pkg: volumePkg, run: all,
+	},
+	{
+		rule: "a checkpoint brings everything home before it frees the room", file: "fs/volume/background.go",
+		old: "		if err := e.file.Settle(); err != nil {\n			return err\n		}\n", new: "		_ = e\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "blocks that went home directly are durable before their entries are committed", file: "fs/blockfile/direct.go",
+		old: "	if err := f.syncBack(f.back.Datasync); err != nil {\n		return err\n	}\n	r, err", new: "	r, err", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "the intent is durable before the first block that goes home directly", file: "fs/blockfile/direct.go",
+		old: "	if err := f.env.Journal.Wait(f.ticket); err != nil {\n		return err\n	}\n	f.intent = true", new: "	f.intent = true", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "name and header are durable before a block goes home directly", file: "fs/blockfile/direct.go",
+		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "no block goes home directly while a record is needed that may take it away", file: "fs/blockfile/direct.go",
+		old: " ||\n		f.env.Journal.Freed() < f.cutTicket {", new: " {", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "only what lies past the committed end goes home directly", file: "fs/blockfile/direct.go",
+		old: "first < format.Blocks(f.committed) ||", new: "first < 0 ||", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a truncate or punch is in the journal before it is done at home", file: "fs/blockfile/shrink.go",
+		old: "	if err := f.env.Journal.Wait(f.ticket); err != nil {\n		return true, err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "cached tag pages are dropped when a file loses blocks", file: "fs/blockfile/shrink.go",
+		old: "	f.version = f.env.seq.Add(1)\n", new: "", pkg: volumePkg, run: all,
+	},
+	{
+		rule: "a file is settled before it is renamed", file: "fs/volume/tree.go",
+		old: "	if err := v.settleBelow(from, to, exchange); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: all,
+	},
+	{
+		rule: "a new name is made durable before a sync is acknowledged under it", file: "fs/blockfile/file.go",
+		old: "	f.path = path\n	f.fresh.add()\n", new: "	f.path = path\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a new file's name is owed", file: "fs/volume/handle.go",
+		old: "		e.file.MarkFresh()\n", new: "		_ = created\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a sync of the backing file that failed is never taken for a success", file: "fs/blockfile/file.go",
+		old: "		f.failed.CompareAndSwap(nil, &err)\n", new: "", pkg: volumePkg, run: faults,
+	},
+	{
+		rule: "room on the disk is taken when a write arrives", file: "fs/blockfile/write.go",
+		old: "	if err := f.allocate(off, int64(len(p))); err != nil {\n		return 0, err\n	}\n", new: "", pkg: volumePkg, run: faults,
+	},
+	{
+		rule: "a hole is zeros at home", file: "fs/blockfile/read.go", quick: true,
+		old: "		if !format.IsZero(ct[:format.BlockSize]) {\n			return f.damage(\"block\", number, nil)\n		}\n", new: "", pkg: volumePkg, run: tampering,
+	},
+	{
+		rule: "a tag page is authentic", file: "fs/blockfile/tags.go",
+		old: "	if _, err := f.cipher.Open(scratch[:0], p.Nonce(), scratch[:], ad[:]); err != nil {\n		return f.damage(\"tag page\", group, err)\n	}\n", new: "", pkg: volumePkg, run: tampering,
+	},
+	{
+		rule: "the last tag page repeats the size", file: "fs/blockfile/tags.go",
+		old: "p.Size() != want || p.Flags() != 0", new: "want == 1 || p.Flags() != 0", pkg: volumePkg, run: tampering,
+	},
+	{
+		rule: "a block is bound to its place", file: "fs/blockfile/direct.go",
+		old: "format.AD(&ad, f.env.Volume, f.id, number, format.KindBlock)", new: "format.AD(&ad, f.env.Volume, f.id, 0, format.KindBlock)", pkg: volumePkg, run: all,
+	},
+	{
+		rule: "a journal write is durable when it returns", file: "fs/journal/segments.go", quick: true,
+		old: "os.O_RDWR | unix.O_DSYNC | unix.O_DIRECT", new: "os.O_RDWR | unix.O_DIRECT", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a torn frame is no frame", file: "fs/journal/frame.go",
+		old: "	if crc32.Checksum(data, castagnoli) != h.sum {\n		return nil, errFrame\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a frame is bound to its journal and header", file: "fs/journal/frame.go",
+		old: "	if err != nil {\n		return nil, errFrame\n	}\n	return decodeRecords(descr, data)", new: "	if err != nil {\n		descr = sealed[:len(sealed)-crypto.TagSize]\n	}\n	return decodeRecords(descr, data)", pkg: journalPkg, run: all,
+	},
+	{
+		rule: "a missing frame is damage, not the end", file: "fs/journal/recover.go",
+		old: "		if !ok || f.header.opening != newest.opening {\n			return nil,", new: "		if !ok {\n			break\n		}\n		if f.header.opening != newest.opening {\n			return nil,", pkg: volumePkg, run: tampering,
+	},
+	{
+		rule: "frames of an earlier opening are not taken for this one's", file: "fs/journal/recover.go",
+		old: "!ok || f.header.opening != newest.opening", new: "!ok", pkg: journalPkg, run: all,
+	},
+	{
+		rule: "a frame's room is used again only after a frame that says so is durable", file: "fs/journal/journal.go",
+		old: "j.live[0].number < h.tail {", new: "j.live[0].number <= h.number {", pkg: journalPkg, run: all,
+	},
+	{
+		rule: "recovery gives the file the size of its last record", file: "fs/recovery/recovery.go",
+		old: "	if err := setSize(back, last.Size); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "recovery repeats a cut before what came after it", file: "fs/recovery/recovery.go",
+		old: "	if r.Cut != journal.NoCut {", new: "	if r.Cut == journal.NoCut && r.Cut < 0 {", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "recovery's work is durable before the journal is used again", file: "fs/recovery/recovery.go",
+		old: "	return back.Sync()\n", new: "	return nil\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a file's copy is durable before the file goes", file: "fs/convert/tree.go",
+		old: "home() error { return syncAll(p.FS) }", new: "home() error { return nil }",
+		pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "files are on record as complete before the first of their names goes", file: "fs/convert/files.go",
+		old: "save(c.st, doneName, list)", new: "save(c.st, doneName, []done{})", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "a copy is compared before the file goes", file: "fs/convert/copy.go",
+		old: "if d != u.digest {", new: "if d != u.digest && false {", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "a file that changed meanwhile stays", file: "fs/convert/copy.go",
+		old: "			return ErrChanged\n		}\n	}\n	return c.compareXattrs(u)", new: "		}\n	}\n	return c.compareXattrs(u)", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "copies that were not finished go before a conversion turns round", file: "fs/convert/files.go",
+		old: "c.withVolume(c.discardCopies)", new: "c.withVolume(func(*volume.Volume) error { return c.finishDone() })", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "directories are as on record, not as the work left them", file: "fs/convert/files.go",
+		old: "dress(c.to, dir, c.state.Dirs[dir], false)", new: "error(nil)", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "what is not finished is no volume", file: "fs/volume/info.go",
+		old: "		return Info{}, ErrConverting\n", new: "", pkg: convertPkg, run: conversions,
+	},
+	{
+		rule: "recovery writes only into the file with the record's ID", file: "fs/recovery/recovery.go",
+		old: "	if err != nil || h.ID != id {", new: "	if err != nil || h.ID != id && false {", pkg: recoveryPkg, run: all,
+	},
+}
