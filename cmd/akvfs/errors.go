@@ -95,6 +95,9 @@ var failures = []failure{
 	{"last key", anyOf(is(keymgr.ErrLastKey), wire(daemon.CodeLastKey)), exitUsage, "Nothing would open the volume any more. Add another key first, or rotate to it: akvfs key rotate VOLUME --to AKI."},
 	{"keyring changed", is(keymgr.ErrConflict), exitFailed, "Somebody else changed the keys of the volume meanwhile. Look at `akvfs key list VOLUME` and try again."},
 
+	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
+	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
+	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},
 	{"vault unreachable", anyOf(keyClass(keymgr.Unreachable), wire(daemon.CodeUnreachable)), exitUnreachable, "Check the network, DNS, proxy and firewall (the vault's own, too) between this host and the vault, then try again; --key-timeout gives it more time."},
@@ -177,6 +180,14 @@ func keyClass(class keymgr.Class) func(error) bool {
 	return func(err error) bool {
 		var key *keymgr.KeyError
 		return errors.As(err, &key) && key.Class == class
+	}
+}
+
+// keyCode fits a failure of a key by its code.
+func keyCode(code string) func(error) bool {
+	return func(err error) bool {
+		var key *keymgr.KeyError
+		return errors.As(err, &key) && key.Code == code
 	}
 }
 

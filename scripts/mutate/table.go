@@ -71,7 +71,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "cached tag pages are dropped when a file loses blocks", file: "fs/blockfile/shrink.go",
-		old: "	f.version = f.env.seq.Add(1)\n", new: "", pkg: volumePkg, run: all,
+		old: "	f.version = f.env.seq.Add(1)\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "a file is settled before it is renamed", file: "fs/volume/tree.go",
@@ -143,7 +143,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a frame's room is used again only after a frame that says so is durable", file: "fs/journal/journal.go",
-		old: "j.live[0].number < h.tail {", new: "j.live[0].number <= h.number {", pkg: journalPkg, run: all,
+		old: "j.live[0].number < h.tail {", new: "j.live[0].number <= h.number {", pkg: journalPkg, run: "TestRoom",
 	},
 	{
 		rule: "recovery gives the file the size of its last record", file: "fs/recovery/recovery.go",
