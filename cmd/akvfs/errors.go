@@ -127,6 +127,7 @@ var failures = []failure{
 	{"copy reads back differently", is(convert.ErrReadBack), exitIntegrity, "The disk or the memory of this host is failing. These files are as they were; all others are converted."},
 	{"files not converted", as[*convert.FilesError](), exitFailed, "These files are as they were, all others are converted. Mend what is wrong with them and run the same command again."},
 
+	{"restoration interrupted", is(volume.ErrRestoring), exitNotVolume, "Run the same `akvfs snapshot restore` again: it goes on where it stopped."},
 	{"creation interrupted", is(volume.ErrIncomplete), exitNotVolume, "Its creation was interrupted and it holds no data. Run `akvfs init` on it again."},
 	{"not a volume", is(volume.ErrNotVolume), exitNotVolume, "Name the backing directory of a volume, or make one: akvfs init BACKING --key-id AKI."},
 	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError]()), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},

@@ -130,6 +130,7 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeInvalidKey, Message: "m"}, "key not usable", 2},
 	{&keymgr.UnopenedError{Errors: []*keymgr.KeyError{keyError(keymgr.Unreachable).(*keymgr.KeyError), keyError(keymgr.Revoked).(*keymgr.KeyError)}}, "vault unreachable", 10},
 	{keymgr.ErrKeyringExists, "keyring exists", 2},
+	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrRestoring}, "restoration interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrIncomplete}, "creation interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrNotVolume}, "not a volume", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},

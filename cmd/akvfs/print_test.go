@@ -58,7 +58,7 @@ Key                file:///key.json
   version          v2 (encrypt, RSA-OAEP-256), wraps since 2030-01-02 03:04:05 +0000
   state            unknown
 Alert              integrity (critical) since 2030-01-02 03:04:05 +0000: 3 integrity errors
-Journal            3 of 126 MiB in use, full-data policy
+Journal            1% in use, full-data policy
 Integrity errors   3
 `
 	var out bytes.Buffer
@@ -69,7 +69,7 @@ Integrity errors   3
 
 func TestJournalText(t *testing.T) {
 	s := daemon.Status{WritePolicy: daemon.WriteFullData, Stats: &volume.Stats{Journal: journal.Stats{Capacity: 1 << 20, Failed: true}}}
-	if text := journalText(s); !strings.Contains(text, "0 of 1 MiB") || !strings.Contains(text, "through the page cache") || !strings.Contains(text, "it has failed") {
+	if text := journalText(s); !strings.Contains(text, "0% in use") || !strings.Contains(text, "through the page cache") || !strings.Contains(text, "it has failed") {
 		t.Error(text)
 	}
 }

@@ -144,7 +144,7 @@ func printStatus(w io.Writer, s daemon.Status) error {
 // journalText tells how full the journal is, and how it is written.
 func journalText(s daemon.Status) string {
 	j := s.Stats.Journal
-	text := fmt.Sprintf("%d of %d MiB in use, %s policy", (j.Used+1<<20-1)>>20, j.Capacity>>20, s.WritePolicy)
+	text := fmt.Sprintf("%d%% in use, %s policy", j.Used*100/max(j.Capacity, 1), s.WritePolicy)
 	if !j.Direct {
 		text += ", through the page cache (the file system refuses direct I/O)"
 	}
