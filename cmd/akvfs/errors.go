@@ -95,6 +95,9 @@ var failures = []failure{
 	{"last key", anyOf(is(keymgr.ErrLastKey), wire(daemon.CodeLastKey)), exitUsage, "Nothing would open the volume any more. Add another key first, or rotate to it: akvfs key rotate VOLUME --to AKI."},
 	{"keyring changed", is(keymgr.ErrConflict), exitFailed, "Somebody else changed the keys of the volume meanwhile. Look at `akvfs key list VOLUME` and try again."},
 
+	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
+	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
+	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},
 	{"vault unreachable", anyOf(keyClass(keymgr.Unreachable), wire(daemon.CodeUnreachable)), exitUnreachable, "Check the network, DNS, proxy and firewall (the vault's own, too) between this host and the vault, then try again; --key-timeout gives it more time."},
@@ -124,6 +127,7 @@ var failures = []failure{
 	{"copy reads back differently", is(convert.ErrReadBack), exitIntegrity, "The disk or the memory of this host is failing. These files are as they were; all others are converted."},
 	{"files not converted", as[*convert.FilesError](), exitFailed, "These files are as they were, all others are converted. Mend what is wrong with them and run the same command again."},
 
+	{"restoration interrupted", is(volume.ErrRestoring), exitNotVolume, "Run the same `akvfs snapshot restore` again: it goes on where it stopped."},
 	{"creation interrupted", is(volume.ErrIncomplete), exitNotVolume, "Its creation was interrupted and it holds no data. Run `akvfs init` on it again."},
 	{"not a volume", is(volume.ErrNotVolume), exitNotVolume, "Name the backing directory of a volume, or make one: akvfs init BACKING --key-id AKI."},
 	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError]()), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
@@ -177,6 +181,14 @@ func keyClass(class keymgr.Class) func(error) bool {
 	return func(err error) bool {
 		var key *keymgr.KeyError
 		return errors.As(err, &key) && key.Class == class
+	}
+}
+
+// keyCode fits a failure of a key by its code.
+func keyCode(code string) func(error) bool {
+	return func(err error) bool {
+		var key *keymgr.KeyError
+		return errors.As(err, &key) && key.Code == code
 	}
 }
 

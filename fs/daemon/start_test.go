@@ -320,7 +320,7 @@ func TestCreateRefuses(t *testing.T) {
 		{filepath.Join(f.dir, "none"), ProblemMissing},
 		{plain, ProblemNotDirectory},
 		{notEmpty, ProblemNotEmpty},
-		{half, ProblemNotEmpty}, // whatever that is, it is not only an init's
+		{half, ProblemIsVolume}, // one that has lost its description
 		{f.cfg.Backing, ProblemIsVolume},
 	} {
 		cfg := f.create()

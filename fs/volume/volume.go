@@ -206,6 +206,9 @@ func (v *Volume) openJournal() error {
 		return err
 	}
 	v.journal, v.env.Journal = j, j
+	if !j.Stats().Direct {
+		v.log.Warn("the backing file system refuses direct I/O: the journal is written through the page cache, which is slower and as safe")
+	}
 	return nil
 }
 
