@@ -13,6 +13,7 @@ import (
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -94,6 +95,8 @@ var failures = []failure{
 	{"key not there", anyOf(is(keymgr.ErrUnknownKey), wire(daemon.CodeUnknownKey)), exitUsage, "`akvfs key list VOLUME` shows the keys."},
 	{"last key", anyOf(is(keymgr.ErrLastKey), wire(daemon.CodeLastKey)), exitUsage, "Nothing would open the volume any more. Add another key first, or rotate to it: akvfs key rotate VOLUME --to AKI."},
 	{"keyring changed", is(keymgr.ErrConflict), exitFailed, "Somebody else changed the keys of the volume meanwhile. Look at `akvfs key list VOLUME` and try again."},
+
+	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk or keyring.json.prev, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
 
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},

@@ -68,6 +68,7 @@ Options for -o:
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
 	flags.DurationVar(&cfg.KeyTimeout, "key-timeout", daemon.DefaultKeyTimeout, "how long an attempt to reach the key vault may take")
 	flags.StringVar(&cfg.OnAlert, "on-alert", "", "run `COMMAND` with sh at each change of an alert: the event comes as JSON on its standard input and in AKVFS_ALERT_…")
+	flags.BoolVar(&cfg.AcceptRollback, "accept-rollback", false, "take a keyring or journal older than this host has seen it: after a restore in place")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
 	return cmd

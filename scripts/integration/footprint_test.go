@@ -34,12 +34,12 @@ type life struct {
 }
 
 // What a daemon may hold more in the end than in the beginning: go-fuse keeps
-// a few readers, connections to the control socket end a moment later, and a
-// heap after a collection is never twice the same.
+// up to as many readers and buffers of 1 MiB as there were requests at a time,
+// and connections to the control socket end a moment later.
 const (
 	moreGoroutines = 24
 	moreFiles      = 8
-	moreHeap       = 16 << 20
+	moreHeap       = 32 << 20
 )
 
 // footprint has the volume locked and unlocked, which drops caches and
