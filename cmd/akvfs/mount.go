@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/metrics"
+	"github.com/akvfs/akvfs/fs/sandbox"
 	"github.com/akvfs/akvfs/keymgr"
 	"github.com/akvfs/akvfs/keymgr/akv"
 )
@@ -138,6 +140,7 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	if err != nil {
 		return err
 	}
+	enterSandbox(cfg)
 	stopping, err := ready(d.Status())
 	if err != nil {
 		d.Stop()
@@ -153,6 +156,17 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 			stopping()
 			return waitEnd(d, cfg, signals)
 		}
+	}
+}
+
+// enterSandbox gives up system calls that a daemon does not need. One that may
+// not goes on without: it is a second wall, and not the first.
+func enterSandbox(cfg daemon.Config) {
+	if cfg.NoSandbox {
+		return
+	}
+	if err := sandbox.Enter(); err != nil && !errors.Is(err, sandbox.ErrUnprivileged) {
+		cfg.Logger.Warn("the daemon keeps system calls that it does not need", "error", err)
 	}
 }
 

@@ -73,6 +73,9 @@ type Config struct {
 	MasterKeyPeriod   time.Duration // after which a new master key is made; 0: never by itself
 	RewrapRate        int           // file keys a second that are re-wrapped while nobody waits; 0: no bound
 
+	// NoSandbox says that the process is not to enter package sandbox, which is
+	// its own to do.
+	NoSandbox bool
 	// AcceptRollback takes a keyring or journal older than StateDir has it, and
 	// has that one from then on.
 	AcceptRollback bool
