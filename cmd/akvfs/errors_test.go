@@ -18,6 +18,7 @@ import (
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -136,6 +137,7 @@ var diagnosed = []struct {
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
+	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &journal.CorruptError{What: "w"}}, "journal damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.IntegrityError{Path: "p", What: "w"}}, "volume damaged", 14},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/metrics"
+	"github.com/akvfs/akvfs/fs/sandbox"
 	"github.com/akvfs/akvfs/keymgr"
 	"github.com/akvfs/akvfs/keymgr/akv"
 )
@@ -68,6 +70,7 @@ Options for -o:
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
 	flags.DurationVar(&cfg.KeyTimeout, "key-timeout", daemon.DefaultKeyTimeout, "how long an attempt to reach the key vault may take")
 	flags.StringVar(&cfg.OnAlert, "on-alert", "", "run `COMMAND` with sh at each change of an alert: the event comes as JSON on its standard input and in AKVFS_ALERT_…")
+	flags.BoolVar(&cfg.AcceptRollback, "accept-rollback", false, "take a keyring or journal older than this host has seen it: after a restore in place")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
 	return cmd
@@ -137,6 +140,7 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	if err != nil {
 		return err
 	}
+	enterSandbox(cfg)
 	stopping, err := ready(d.Status())
 	if err != nil {
 		d.Stop()
@@ -152,6 +156,17 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 			stopping()
 			return waitEnd(d, cfg, signals)
 		}
+	}
+}
+
+// enterSandbox gives up system calls that a daemon does not need. One that may
+// not goes on without: it is a second wall, and not the first.
+func enterSandbox(cfg daemon.Config) {
+	if cfg.NoSandbox {
+		return
+	}
+	if err := sandbox.Enter(); err != nil && !errors.Is(err, sandbox.ErrUnprivileged) {
+		cfg.Logger.Warn("the daemon keeps system calls that it does not need", "error", err)
 	}
 }
 

@@ -75,6 +75,12 @@ func options() []option {
 			c.RewrapRate = int(n)
 			return nil
 		}},
+		{"sandbox", "on|off", "whether the daemon gives up system calls that it does not need (default on)", func(c *daemon.Config, v string) error {
+			if c.NoSandbox = v == "off"; v != "on" && v != "off" {
+				return fmt.Errorf("must be on or off")
+			}
+			return nil
+		}},
 		{"commit", "TIME", "how long a write that nobody syncs may stay uncommitted (default 5s)", duration(10*time.Millisecond, func(c *daemon.Config) *time.Duration { return &c.CommitInterval })},
 		{"journal-size", "SIZE", "give the journal this size before mounting, such as 64M or 1G (default: leave it)", setJournalSize},
 		{"uncached", "GLOB[:GLOB]", "files not to cache, as logs: quicker syncs, late times (default: none)", setUncached},

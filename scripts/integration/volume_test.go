@@ -57,7 +57,7 @@ func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 		}
 	})
 	v.disk = disk
-	o.Akvfs = filepath.Join(repo, "bin/akvfs")
+	o.Akvfs = cmp.Or(os.Getenv("AKVFS_TEST_BINARY"), filepath.Join(repo, "bin/akvfs"))
 	if s := os.Getenv("AKVFS_TEST_OPTIONS"); s != "" {
 		o.MountOptions = append(o.MountOptions, strings.Split(s, ",")...)
 	}
@@ -66,8 +66,9 @@ func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.tearDown)
-	watchdog := time.AfterFunc(limit*time.Duration(soak), func() {
-		t.Errorf("not done within %v: the daemon is killed", limit*time.Duration(soak))
+	bound := limit*time.Duration(soak) + 2*soakTime
+	watchdog := time.AfterFunc(bound, func() {
+		t.Errorf("not done within %v: the daemon is killed", bound)
 		v.Abort()
 	})
 	t.Cleanup(func() { watchdog.Stop() })
