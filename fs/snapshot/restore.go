@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -136,10 +137,10 @@ func (r *restorer) begin(dir string) (whole bool, err error) {
 	return false, r.dst.SyncDir(".")
 }
 
-// unclaimed says that an interrupted begin has left an empty directory.
+// unclaimed says that a begin was interrupted before it claimed anything.
 func (r *restorer) unclaimed() bool {
 	entries, err := r.dst.ReadDir(volume.MetaDir)
-	return err == nil && len(entries) == 0
+	return err == nil && !slices.ContainsFunc(entries, func(e store.DirEntry) bool { return e.Name != restoringName+".tmp" })
 }
 
 const (
