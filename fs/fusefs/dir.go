@@ -149,6 +149,7 @@ func (d *dir) Unlink(_ context.Context, name string) syscall.Errno {
 func (d *dir) Rmdir(_ context.Context, name string) syscall.Errno {
 	p, err := d.childPath(name)
 	if err == nil {
+		d.keep(name, p)
 		err = d.t.vol.Rmdir(p)
 	}
 	return d.t.errno(err)
@@ -188,6 +189,9 @@ func (d *dir) keep(name, path string) {
 	case *symlink:
 		// If this fails, so does what the latecomer does: it looks again.
 		_, _ = n.read(path)
+		n.haunt(path)
+	default:
+		inner(n).haunt(path)
 	}
 }
 

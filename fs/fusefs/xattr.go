@@ -68,8 +68,9 @@ func (n *node) Removexattr(_ context.Context, attr string) syscall.Errno {
 	return n.t.errno(n.named(func(p string) error { return n.t.vol.Removexattr(p, attr) }))
 }
 
-// Listxattr lists the names of the attributes, each ended by a zero byte.
-func (n *node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
+// Listxattr lists the names of the attributes, each ended by a zero byte. Those
+// of the trusted namespace are root's to see.
+func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
 	var attrs []string
 	err := n.named(func(p string) (err error) {
 		attrs, err = n.t.vol.Listxattr(p)
@@ -83,6 +84,9 @@ func (n *node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno)
 	}
 	var list strings.Builder
 	for _, a := range attrs {
+		if strings.HasPrefix(a, "trusted.") && callerOf(ctx).UID != 0 {
+			continue
+		}
 		list.WriteString(a)
 		list.WriteByte(0)
 	}

@@ -134,7 +134,7 @@ func (v *Volume) Getxattr(name, attr string) ([]byte, error) {
 
 // noAttrs: an object that can have no attributes below has none.
 func noAttrs(err error) error {
-	if Errno(err) == syscall.EPERM {
+	if err != nil && Errno(err) == syscall.EPERM {
 		return syscall.ENODATA
 	}
 	return err
@@ -181,7 +181,7 @@ func (v *Volume) Removexattr(name, attr string) error {
 	if err != nil {
 		return err
 	}
-	return v.st.Removexattr(backing, stored)
+	return noAttrs(v.st.Removexattr(backing, stored))
 }
 
 // Listxattr lists the attributes that the tree's object has.
