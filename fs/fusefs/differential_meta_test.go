@@ -19,8 +19,13 @@ func (a *actor) list(c call) string {
 	return result(err, names)
 }
 
+// shownStat leaves out a link's time of access: to follow a link is to read it.
 func shownStat(st *unix.Stat_t) string {
-	return describe(st) + " mtime=" + shownTime(st.Mtim) + " atime=" + shownTime(st.Atim)
+	s := describe(st) + " mtime=" + shownTime(st.Mtim)
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		s += " atime=" + shownTime(st.Atim)
+	}
+	return s
 }
 
 func (a *actor) stat(c call) string {

@@ -22,11 +22,17 @@ type node struct {
 	// setID: the mode last seen has set-user-ID or set-group-ID. Nobody else
 	// changes modes, so that a write need not ask.
 	setID atomic.Bool
+	// shared: the mode last seen lets the group do something. In an object with
+	// an ACL without that, the ACL lets in nobody but the owner.
+	shared atomic.Bool
 	// ghost is what answers for the object when it has no name; see haunt.
 	ghost atomic.Pointer[ghost]
 
-	// caps remembers whether there is a security.capability: see noCaps.
-	caps atomic.Uint64
+	// lastACL is the ACL that the object had when it lost a name; see keepACL.
+	lastACL atomic.Pointer[[]byte]
+
+	// lacks remembers of some attributes that the object has none.
+	lacks [len(often)]absence
 }
 
 var (

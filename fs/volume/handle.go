@@ -302,11 +302,15 @@ func (v *Volume) ownTemp(back store.File, dir string, mode uint32, owner Owner) 
 	if err != nil {
 		return err
 	}
+	attr, err := back.Stat()
+	if err != nil {
+		return err
+	}
 	if err := back.Chown(int(owner.UID), v.heirGroup(dir, &parent, owner)); err != nil {
 		return err
 	}
 	if mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
 		return nil
 	}
-	return back.Chmod(mode & 0o7777) // what the change of owner has cleared
+	return back.Chmod(attr.Mode & 0o7777) // what the change of owner has cleared
 }
