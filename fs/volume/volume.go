@@ -185,6 +185,11 @@ func (v *Volume) openKeys(keys Keys) (err error) {
 		Volume: v.info.ID, Keys: keys, Nonces: v.nonces,
 		Damage: v.damaged, MakeRoom: v.wake,
 	}
+	if !v.opts.ReadOnly {
+		if v.env.MaxSize, err = sizeLimit(v.st); err != nil {
+			return err
+		}
+	}
 	return v.env.SetPageCache(v.opts.PageCache)
 }
 
