@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/http"
 
 	"github.com/akvfs/akvfs/keymgr"
 )
@@ -57,7 +58,7 @@ func (p *Provider) Probe(ctx context.Context) Probe {
 		return r
 	default:
 		r.Get = err
-		if failed == nil || !forbidden(failed) {
+		if failed == nil || !IsForbidden(err) {
 			return r // there is no such key
 		}
 	}
@@ -69,10 +70,15 @@ func (p *Provider) Probe(ctx context.Context) Probe {
 	return r
 }
 
-// forbidden reports whether it is the permission that is missing, not the key.
-func forbidden(e *keymgr.KeyError) bool {
-	a, ok := errors.AsType[*AnswerError](e.Err)
-	return ok && a.Status == 403
+// IsForbidden reports whether it is a permission that is missing: the vault
+// knows who asks, and may well have the key.
+func IsForbidden(err error) bool {
+	ke, ok := errors.AsType[*keymgr.KeyError](err)
+	if !ok || ke.Class != keymgr.Revoked {
+		return false
+	}
+	a, ok := errors.AsType[*AnswerError](ke.Err)
+	return ok && a.Status == http.StatusForbidden
 }
 
 // told makes a judgement of the key an error like the vault's.
