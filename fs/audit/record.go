@@ -23,8 +23,10 @@ type Record struct {
 	Time      time.Time `json:"time"` // UTC
 	Type      string    `json:"type"`
 	Action    string    `json:"action"` // "key.rotate", "check", "unmount"
-	Volume    string    `json:"volume"` // UUID
-	By        *Who      `json:"by"`     // null: the daemon of its own accord
+	Volume    string    `json:"volume"` // UUID; "" for what concerns none
+	Project   string    `json:"project,omitempty"`
+	Cluster   string    `json:"cluster,omitempty"`
+	By        *Who      `json:"by"` // null: the daemon of its own accord
 	Call      uint64    `json:"call,omitempty"`
 	KeyID     string    `json:"key_id,omitempty"`      // without a version
 	Version   string    `json:"key_version,omitempty"` // of the key

@@ -10,6 +10,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/akv"
+	"github.com/akvfs/akvfs/keymgr/file"
 )
 
 // Version is that of the configuration's form.
@@ -75,6 +77,17 @@ type Credential struct {
 // vault: then there is nothing of Azure to configure.
 func (c Config) Embedded() bool { return strings.HasPrefix(c.KeyID, "file://") }
 
+// BaseKeyID is the key's identifier in its normal form, without a version, as
+// keyrings have it.
+func (c Config) BaseKeyID() (string, error) {
+	if c.Embedded() {
+		path, _, err := file.ParseKeyID(c.KeyID)
+		return file.KeyID(path), err
+	}
+	id, err := akv.ParseID(c.KeyID, c.suffixes()...)
+	return id.Base(), err
+}
+
 // Operation is KeyOperation, or its default.
 func (c Config) Operation() string {
 	if c.KeyOperation == "" {
@@ -120,13 +133,22 @@ func (e *InvalidError) Error() string {
 // Parse reads a configuration strictly: what it does not know it refuses.
 // Errors are an *InvalidError.
 func Parse(data []byte) (Config, error) {
+	c, err := ParsePartial(data)
+	if err == nil {
+		err = c.Validate()
+	}
+	return c, err
+}
+
+// ParsePartial is Parse for what is still to be completed: it may lack fields.
+func ParsePartial(data []byte) (Config, error) {
 	var c Config
 	d := toml.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
 		return Config{}, &InvalidError{Problems: []Problem{{What: syntaxError(err)}}}
 	}
-	return c, c.Validate()
+	return c, nil
 }
 
 // syntaxError says where a file is wrong, in one line and without its content.
