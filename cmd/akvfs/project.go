@@ -112,6 +112,9 @@ func (f *projectFlags) over(cmd *cobra.Command, c project.Config) project.Config
 	} else if cmd.Flags().Changed("key-id") || c.VaultName == "" {
 		c.VaultName = vaultOf(c.KeyID)
 	}
+	if c.Environment == "" && !c.Embedded() {
+		c.Environment = project.Public
+	}
 	c.Version = project.Version
 	return f.overCredential(cmd, c)
 }
@@ -306,7 +309,6 @@ func (a *app) baseConfig(h cluster.Host, name, action, from string) (c project.C
 		if err := h.Projects().Absent(name); err != nil {
 			return c, err
 		}
-		c.Environment = project.Public
 	} else {
 		p, err := h.Projects().Load(name)
 		if err != nil {
