@@ -35,6 +35,7 @@ type Record struct {
 	Class     string    `json:"error_class,omitempty"` // "revoked", "busy": see Code of package daemon
 	Error     string    `json:"error,omitempty"`       // for people
 	Millis    float64   `json:"took_ms,omitempty"`
+	Untold    int       `json:"untold,omitempty"` // refusals since the last line of one, that have no line of their own
 }
 
 // Who is a process that asked for something. UID and PID are the kernel's word;

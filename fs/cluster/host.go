@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -176,8 +177,23 @@ func (h Host) OfProject(name string) ([]Cluster, error) {
 // Govern has a mount go by a project: its credentials, and who has which role.
 func (h Host) Govern(cfg *daemon.Config, p project.Project) {
 	cfg.Openers = h.Openers(p.Name)
+	if os.Geteuid() == 0 {
+		cfg.Roles = h.RolesOf(p.Name)
+	}
 	cfg.CertificateExpiry = p.CertificateExpiry(h.Env)
 	if cfg.CredentialExpires.IsZero() {
 		cfg.CredentialExpires = p.Config.Credential.ExpiresAt()
+	}
+}
+
+// RolesOf tells everybody's role in a project as it is configured at the time.
+// Nobody has one in a project that cannot be read.
+func (h Host) RolesOf(name string) func(control.Peer) project.Role {
+	return func(p control.Peer) project.Role {
+		now, err := h.Projects().Load(name)
+		if err != nil {
+			return project.Nobody
+		}
+		return now.Config.Roles.Of(p.UID, p.Groups)
 	}
 }
