@@ -56,15 +56,18 @@ Options for -o:
 			if err := a.configure(cmd, &cfg, f, given); err != nil {
 				return err
 			}
-			if f.foreground {
-				return a.mountForeground(cmd.Context(), cfg, f)
+			if err := a.underProject(&cfg); err != nil {
+				return err
 			}
-			if child := inheritedChild(); child != nil {
-				return a.mountChild(cmd.Context(), cfg, f, child)
-			}
-			return a.mountBackground(cmd.Context())
+			return a.mount(cmd.Context(), cfg, f)
 		},
 	}
+	f.add(cmd, &cfg)
+	return cmd
+}
+
+// add adds the flags of everything that mounts.
+func (f *mountFlags) add(cmd *cobra.Command, cfg *daemon.Config) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.foreground, "foreground", "f", false, "stay in the foreground and log to standard error, as services do")
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
@@ -73,7 +76,17 @@ Options for -o:
 	flags.BoolVar(&cfg.AcceptRollback, "accept-rollback", false, "take a keyring or journal older than this host has seen it: after a restore in place")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
-	return cmd
+}
+
+// mount mounts in this process or in a child that stays.
+func (a *app) mount(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	if f.foreground {
+		return a.mountForeground(ctx, cfg, f)
+	}
+	if child := inheritedChild(); child != nil {
+		return a.mountChild(ctx, cfg, f, child)
+	}
+	return a.mountBackground(ctx)
 }
 
 // configure puts the command line into cfg.
