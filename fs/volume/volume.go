@@ -33,6 +33,10 @@ type Options struct {
 	// not closed cleanly is recovered in memory, which takes about as much of
 	// that as its journal was in use.
 	ReadOnly bool
+	// NoJournal, together with ReadOnly, shows what lies at home and leaves the
+	// journal unread: what was committed last may be missing, or not verify.
+	// It is for whoever looks at a volume whose journal is damaged.
+	NoJournal bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
 	CommitInterval time.Duration
@@ -195,6 +199,9 @@ func (v *Volume) openKeys(keys Keys) (err error) {
 
 // openJournal opens the journal and brings home what it holds.
 func (v *Volume) openJournal() error {
+	if v.opts.ReadOnly && v.opts.NoJournal {
+		return nil
+	}
 	cfg := journal.Config{Volume: v.info.ID, Cipher: v.jcipher, Nonces: v.nonces}
 	j, records, err := journal.Open(v.st, JournalDir, cfg, v.opts.ReadOnly)
 	if err != nil {
