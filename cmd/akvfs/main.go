@@ -34,7 +34,7 @@ type app struct {
 
 func main() {
 	a := &app{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(a.run(context.Background(), dispatch(os.Args)))
 }
 
 // run executes one command line and returns the exit code.
@@ -105,8 +105,9 @@ workload or managed identity, or from the Azure CLI.`,
 	root.AddCommand(
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
+		newDevVolume(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
-		newVersion(a), newCompletion(a),
+		newVersion(a), newCompletion(a), newMountHelper(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd() // adds it
