@@ -107,7 +107,7 @@ workload or managed identity, or from the Azure CLI.`,
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
 		newDevVolume(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
-		newVersion(a), newCompletion(a), newMountHelper(a),
+		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd() // adds it
