@@ -79,9 +79,11 @@ format; 14 integrity failure; 15 in use; 16 not permitted.
 
 Environment: AKVFS_RUN_DIR holds the control sockets of mounted volumes
 (/run/akvfs for root), AKVFS_STATE_DIR the audit logs (/var/lib/akvfs for
-root). Credentials for Azure come from AZURE_TENANT_ID,
-AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH, from
-workload or managed identity, or from the Azure CLI.`,
+root), AKVFS_CONFIG_DIR projects and clusters (/etc/akvfs for root). Credentials
+for Azure are those of a cluster's project; for volumes that are in no cluster
+they come from AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or
+AZURE_CLIENT_CERTIFICATE_PATH, from workload or managed identity, or from the
+Azure CLI.`,
 		Example: `  akvfs init /data/enc --key-id https://acme.vault.azure.net/keys/mongo
   akvfs mount /data/enc /var/lib/mongodb
   akvfs status
@@ -106,6 +108,7 @@ workload or managed identity, or from the Azure CLI.`,
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
 		newDevVolume(a),
+		newProject(a), newCluster(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
 		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)

@@ -53,9 +53,18 @@ Options for -o:
 			if err := a.configure(cmd, &cfg, f, given); err != nil {
 				return err
 			}
+			if err := a.underProject(&cfg); err != nil {
+				return err
+			}
 			return a.mount(cmd.Context(), cfg, f)
 		},
 	}
+	f.add(cmd, &cfg)
+	return cmd
+}
+
+// add adds the flags of everything that mounts.
+func (f *mountFlags) add(cmd *cobra.Command, cfg *daemon.Config) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.foreground, "foreground", "f", false, "stay in the foreground and log to standard error, as services do")
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
@@ -63,10 +72,9 @@ Options for -o:
 	flags.StringVar(&cfg.OnAlert, "on-alert", "", "run `COMMAND` with sh at each change of an alert: the event comes as JSON on its standard input and in AKVFS_ALERT_…")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
-	return cmd
 }
 
-// mount mounts and serves, in this process or in one that stays behind.
+// mount mounts in this process or in a child that stays.
 func (a *app) mount(ctx context.Context, cfg daemon.Config, f mountFlags) error {
 	if f.foreground {
 		return a.mountForeground(ctx, cfg, f)

@@ -57,6 +57,9 @@ The exit status is akvfs's: 11 for a revoked key, for instance.`,
 			if err := a.configure(cmd, &cfg, f, given); err != nil || h.fake {
 				return err
 			}
+			if err := a.underProject(&cfg); err != nil {
+				return err
+			}
 			return a.mount(cmd.Context(), cfg, f)
 		},
 	}

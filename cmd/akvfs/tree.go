@@ -92,7 +92,7 @@ func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Du
 	defer cancel()
 	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir()}
 	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: openers(), Provider: keymgr.ProviderOptions{Timeout: timeout}})
+		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.openersFor(backing), Provider: keymgr.ProviderOptions{Timeout: timeout}})
 		return err
 	})
 	if err == nil {

@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 // Defaults of Config.
@@ -71,6 +73,10 @@ type Config struct {
 	Follow            Follow        // what to do about a newer version of a key; "" is FollowTake
 	MasterKeyPeriod   time.Duration // after which a new master key is made; 0: never by itself
 	RewrapRate        int           // file keys a second that are re-wrapped while nobody waits; 0: no bound
+
+	// Roles says what others than root and this process's user may do. With it
+	// everybody may connect to the control socket; nil lets nobody else in.
+	Roles func(control.Peer) project.Role
 
 	wrapStore func(store.FS) store.FS // for tests: stands before the backing directory
 }
