@@ -34,7 +34,7 @@ type app struct {
 
 func main() {
 	a := &app{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(a.run(context.Background(), dispatch(os.Args)))
 }
 
 // run executes one command line and returns the exit code.
@@ -120,9 +120,10 @@ Azure CLI.`,
 	root.AddCommand(
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
+		newDevVolume(a),
 		newProject(a), newCluster(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
-		newVersion(a), newCompletion(a),
+		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd() // adds it

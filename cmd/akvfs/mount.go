@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -121,17 +120,41 @@ func (a *app) configure(cmd *cobra.Command, cfg *daemon.Config, f mountFlags, gi
 
 // mountForeground mounts and serves in this process.
 func (a *app) mountForeground(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	n := newNotifier(a.getenv)
 	if f.logFile == "" {
-		cfg.Logger = slog.New(slog.NewTextHandler(a.err, nil))
-		return serve(ctx, cfg, newNotifier(a.getenv).ready)
+		cfg.Logger = textLogger(a.err)
+		defer onHangup(func() { n.reload(cfg.Logger, func() error { return nil }) })()
+		return serve(ctx, cfg, n.ready)
 	}
 	log, err := openLogFile(f.logFile)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
-	return serve(ctx, cfg, newNotifier(a.getenv).ready)
+	cfg.Logger = textLogger(log)
+	defer onHangup(func() { n.reload(cfg.Logger, log.reopen) })()
+	return serve(ctx, cfg, n.ready)
+}
+
+// onHangup calls f at each SIGHUP until stop is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	end := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				f()
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(end)
+	}
 }
 
 // serve is the whole life of a daemon's process. ready is called once the
@@ -145,7 +168,8 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	// A log that nobody reads any more, or a terminal that is gone, ends no mount.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE)
+	defer onHangup(func() {})() // beside who reloads
 	defer signal.Stop(signals)
 
 	d, err := startUnless(ctx, cfg, signals)
