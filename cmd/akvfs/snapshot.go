@@ -303,6 +303,10 @@ btrfs, blocks are shared with the snapshot.`,
 					return a.stopped(err, "the same command goes on where it stopped")
 				}
 				bar.end()
+				// What another volume in this place was says nothing about this one.
+				if err := daemon.ForgetSeen(a.stateDir(), s.Manifest.Volume, given[2]); err != nil {
+					return err
+				}
 				_, err := fmt.Fprintf(a.out, "%s: %d objects, %d bytes of snapshot %s\n", given[2], s.Manifest.Objects, s.Manifest.Bytes, s.Manifest.Name)
 				return err
 			})

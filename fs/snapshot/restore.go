@@ -37,7 +37,7 @@ func (e *NotEmptyError) Error() string { return fmt.Sprintf("%s is not empty", e
 // empty, or in which an earlier Restore of it was interrupted: that one is
 // continued. Blocks are shared where the file system can. No keys are needed.
 // The directory is a volume when Restore has returned nil, and durable; before,
-// opening it answers volume.ErrIncomplete.
+// opening it answers volume.ErrRestoring.
 //
 // Errors are a *NotEmptyError, *DamageError, ctx's or the stores'.
 func Restore(ctx context.Context, from *Snapshot, dir string, progress func(Progress)) error {

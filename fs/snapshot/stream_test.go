@@ -3,8 +3,11 @@ package snapshot
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 )
 
@@ -154,6 +158,33 @@ func FuzzImport(f *testing.F) {
 		must(t, err)
 		if len(entries) != 1 || len(inside) != 0 {
 			t.Fatalf("left: %v, %v", entries, inside)
+		}
+	})
+}
+
+// FuzzContents: no contents.jsonl, as the manifest has it or not, makes a
+// reader fail otherwise than with an error, or names what is outside.
+func FuzzContents(f *testing.F) {
+	f.Add([]byte(`{"path":"a%2fb","mode":33152,"uid":0,"gid":0,"mtime":1}`+"\n"), true)
+	f.Add([]byte(`{"path":"../a"}`+"\n"+`{"path":"a","same":"..","target":"%00","xattrs":{"user.x":"AAAA"}}`), true)
+	f.Add([]byte("{}\n"), false)
+	f.Fuzz(func(t *testing.T, data []byte, agrees bool) {
+		st := store.NewMem(store.Options{})
+		must(t, st.Mkdir(volume.MetaDir, 0o700))
+		must(t, volume.Metadata(st).ReplaceFile(contentsName, data))
+		m := &Manifest{}
+		if agrees {
+			sum := sha256.Sum256(data)
+			m.Contents = hex.EncodeToString(sum[:])
+		}
+		err := m.EachObject(st, func(_ Object, name string) error {
+			if !fs.ValidPath(validated(name)) {
+				t.Fatalf("%q is no path", name)
+			}
+			return nil
+		})
+		if err == nil && !agrees {
+			t.Fatal("contents that the manifest does not have")
 		}
 	})
 }

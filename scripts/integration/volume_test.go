@@ -69,7 +69,7 @@ func newVolumeOn(t *testing.T, scratch string, disk *rig.Disk, o rig.Options) *v
 	t.Helper()
 	v := &volume{t: t, scratch: scratch, disk: disk}
 	var err error
-	o.Akvfs = filepath.Join(repo, "bin/akvfs")
+	o.Akvfs = cmp.Or(os.Getenv("AKVFS_TEST_BINARY"), filepath.Join(repo, "bin/akvfs"))
 	if s := os.Getenv("AKVFS_TEST_OPTIONS"); s != "" {
 		o.MountOptions = append(o.MountOptions, strings.Split(s, ",")...)
 	}
@@ -78,8 +78,9 @@ func newVolumeOn(t *testing.T, scratch string, disk *rig.Disk, o rig.Options) *v
 		t.Fatal(err)
 	}
 	t.Cleanup(v.tearDown)
-	watchdog := time.AfterFunc(limit*time.Duration(soak), func() {
-		t.Errorf("not done within %v: the daemon is killed", limit*time.Duration(soak))
+	bound := limit*time.Duration(soak) + 2*soakTime
+	watchdog := time.AfterFunc(bound, func() {
+		t.Errorf("not done within %v: the daemon is killed", bound)
 		v.Abort()
 	})
 	t.Cleanup(func() { watchdog.Stop() })
