@@ -96,6 +96,14 @@ plots: require-root build ## measure against threads and file sizes, and draw do
 	scripts/setup --bench
 	go run ./scripts/bench -loads threads,sizes -out build/plots.json -plots docs/plots $(BENCHFLAGS)
 
+.PHONY: growth
+growth: require-root build ## measure against 10 to 10^5 files and 1 MiB to 100 GiB, and draw docs/plots (needs root)
+	go run ./scripts/bench -fs bare,akvfs -loads files,sparse -rounds 1 -seconds 300 -out build/growth.json -plots docs/plots $(BENCHFLAGS)
+
+.PHONY: differential-soak
+differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS, DIFFERENTIALSEED; needs root)
+	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),0)
+
 .PHONY: crash-soak
 crash-soak: ## cut the power at about 10^6 points (CRASHSEEDS=8000); prints the first seed, for CRASHFIRST=N
 	go test ./fs/volume -run TestPowerCut -v -timeout 0 -crash.seeds $(or $(CRASHSEEDS),8000) -crash.first $(or $(CRASHFIRST),$(shell date +%s))
