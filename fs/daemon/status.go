@@ -49,6 +49,8 @@ type Status struct {
 	AKIs       []AKIStatus       `json:"akis"`
 	Rewrap     *RewrapStatus     `json:"rewrap"` // since the mount; nil: there was none
 
+	Scrub *ScrubStatus `json:"scrub"` // nil if unmounted
+
 	FrozenUntil *time.Time `json:"frozen_until"` // nil: it is not
 
 	Alerts []alert.Alert `json:"alerts"` // that fire; always empty if unmounted

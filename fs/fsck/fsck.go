@@ -30,6 +30,8 @@ type Options struct {
 	From volume.Path
 	Jobs int   // 0: as many as there are cores
 	Rate int64 // bytes a second to read at most; 0: no bound
+	// Found is told of each finding when it is made. nil: they are in the report.
+	Found func(Finding)
 	// Progress is called now and then. nil: never.
 	Progress func(volume.ScrubProgress)
 	Logger   *slog.Logger // nil: nothing is logged
@@ -92,7 +94,7 @@ func Run(ctx context.Context, st Backing, opts Options) (*Report, error) {
 		_, err := volume.ReadInfo(st)
 		return nil, err
 	}
-	c := &check{opts: opts, st: claimed{st}, report: newReport()}
+	c := &check{opts: opts, st: claimed{st}, report: newReport(opts.Found)}
 	fine, err := c.description(nil)
 	if err != nil {
 		return nil, err
@@ -208,7 +210,7 @@ func (c *check) scrubOptions(found func(volume.Damage)) volume.ScrubOptions {
 // Scrub checks a volume that is open, with its keys. The report is never nil,
 // and tells how far it came. Errors are ctx's, volume.ErrLocked or the store's.
 func Scrub(ctx context.Context, v *volume.Volume, st store.FS, keys *keymgr.MasterKeys, opts Options) (*Report, error) {
-	c := &check{opts: opts, report: newReport(), info: v.Info(), keys: keys}
+	c := &check{opts: opts, report: newReport(opts.Found), info: v.Info(), keys: keys}
 	c.st.Backing = lookedAt{st}
 	c.report.Volume = c.info.ID.String()
 	if _, err := c.description(keys); err != nil {

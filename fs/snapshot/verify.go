@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -78,10 +77,15 @@ func Verify(ctx context.Context, st store.FS, progress func(Progress)) (*Report,
 	return &v.result, nil
 }
 
-// VerifyBlocks proves the manifest with the volume's keys and reads every file
-// of tree, which is the snapshot's plaintext, on several cores. What it finds
-// is added to the report.
-func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Report, progress func(Progress)) error {
+// Scrubber is the opened snapshot: a volume that proves itself.
+type Scrubber interface {
+	Scrub(context.Context, volume.ScrubOptions) (volume.ScrubProgress, error)
+}
+
+// VerifyBlocks proves the manifest with the volume's keys, and everything in
+// the snapshot with them, on several cores. What it finds is added to the
+// report.
+func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, r *Report, progress func(Progress)) error {
 	v := &verifier{st: st, report: progress, noted: Progress{Phase: "blocks"}, result: *r}
 	m, err := ReadManifest(st)
 	if err == nil {
@@ -90,24 +94,31 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Re
 	if err := v.found(err); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.NumCPU())
-	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return v.unreadable(name, err)
-		}
-		if d.Type().IsRegular() {
-			g.Go(func() error { return v.blocks(ctx, tree, name) })
-		}
-		return ctx.Err()
+	before := r.Bytes
+	done, err := opened.Scrub(ctx, volume.ScrubOptions{
+		Found: func(d volume.Damage) { v.damage(string(d.Path), describeDamage(d)) },
+		Progress: func(p volume.ScrubProgress) {
+			v.noted.Files, v.noted.Bytes = int(p.Objects), int64(p.Bytes)
+			if v.report != nil {
+				v.report(v.noted)
+			}
+		},
 	})
-	if err := errors.Join(err, g.Wait()); err != nil {
+	if err != nil {
 		return err
 	}
+	v.result.Bytes = before + int64(done.Bytes)
 	v.result.Proven = true
 	slices.Sort(v.result.Damages)
 	*r = v.result
 	return nil
+}
+
+func describeDamage(d volume.Damage) string {
+	if d.Length == 0 {
+		return "its " + d.What + " does not verify"
+	}
+	return fmt.Sprintf("%s: %d bytes at %d do not verify", d.What, d.Length, d.Offset)
 }
 
 func (v *verifier) damage(name, what string) {
@@ -123,19 +134,6 @@ func (v *verifier) found(err error) error {
 		return nil
 	}
 	return err
-}
-
-// unreadable is an object of the plaintext that cannot be read.
-func (v *verifier) unreadable(name string, err error) error {
-	if d, ok := errors.AsType[*volume.IntegrityError](err); ok {
-		v.damage(d.Path, d.Error())
-		return nil
-	}
-	if errors.Is(err, unix.EIO) {
-		return err
-	}
-	v.damage(name, err.Error())
-	return nil
 }
 
 func (v *verifier) advance(n int64) {
@@ -255,38 +253,6 @@ func (v *verifier) metadata(m *Manifest) {
 	for _, mk := range m.MasterKeys {
 		if !slices.ContainsFunc(keyring.MasterKeys(), func(k keymgr.MasterKey) bool { return k.ID.String() == mk.ID }) {
 			v.damage(path.Join(volume.MetaDir, keymgr.KeyringFile), "it lacks master key "+mk.ID)
-		}
-	}
-}
-
-// blocks reads a file of the plaintext to its end.
-func (v *verifier) blocks(ctx context.Context, tree fs.FS, name string) error {
-	f, err := tree.Open(name)
-	if err != nil {
-		return v.unreadable(name, err)
-	}
-	defer f.Close()
-	v.mu.Lock()
-	v.noted.Files++
-	v.mu.Unlock()
-	at, ok := f.(io.ReaderAt)
-	if !ok {
-		return fmt.Errorf("%s cannot be read at any place", name)
-	}
-	buf := make([]byte, 1<<20)
-	for off := int64(0); ; off += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := at.ReadAt(buf, off)
-		v.advance(int64(n))
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			if err := v.unreadable(name, err); err != nil {
-				return err
-			}
 		}
 	}
 }
