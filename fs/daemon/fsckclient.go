@@ -86,10 +86,13 @@ func (c *KeyClient) fsckUnmounted(ctx context.Context, backing string, r FsckReq
 		}
 		return keys.master, nil
 	}
-	info, err := volume.ReadInfo(st) // if it is damaged, fsck says so: the record then has no ID
-	accounts, auditErr := unmounted(cfg, info.ID)
-	if auditErr != nil {
-		return nil, auditErr
+	info, err := fsck.Identify(st) // without an ID, if that is damaged
+	if err != nil {
+		return nil, fsckError(path, err)
+	}
+	accounts, err := unmounted(cfg, info.ID)
+	if err != nil {
+		return nil, err
 	}
 	defer accounts.closeAccounts()
 	_, err = accounts.recorded(MethodFsck, caller(), func() (any, error) {
