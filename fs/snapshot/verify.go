@@ -115,7 +115,10 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, 
 }
 
 func describeDamage(d volume.Damage) string {
-	if d.Length == 0 {
+	switch {
+	case d.What == "block":
+		return fmt.Sprintf("block %d: %d bytes at %d do not verify", d.Offset/format.BlockSize, d.Length, d.Offset)
+	case d.Length == 0:
 		return "its " + d.What + " does not verify"
 	}
 	return fmt.Sprintf("%s: %d bytes at %d do not verify", d.What, d.Length, d.Offset)
