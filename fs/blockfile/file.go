@@ -54,6 +54,8 @@ type File struct {
 	saved     time.Time      // mtime as the backing file has it; zero: unknown
 	logged    time.Time      // mtime as of the last record
 	logTime   bool           // mtime is to be committed even if nothing else is
+	overdue   []func() error // see overdue.go
+	cause     error          // of the last failure of what is overdue
 	room      room           // where the backing file is known to be allocated
 	first     time.Time      // when the oldest dirty block came, for the commit interval
 	latest    time.Time      // when the latest write came
@@ -283,7 +285,7 @@ func (f *File) Quiet(since time.Time) bool {
 func (f *File) Pending() (commit bool, since time.Time, writeback, sync bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.uncommitted(), f.first, len(f.flight)+len(f.pages) > 0 || f.timeOwed(), f.unsynced.due()
+	return f.uncommitted(), f.first, len(f.flight)+len(f.pages)+len(f.overdue) > 0 || f.timeOwed(), f.unsynced.due()
 }
 
 // uncommitted reports whether a commit has anything to do. Called with mu held.
@@ -307,6 +309,7 @@ func (f *File) Close() error {
 	f.closed, f.size, f.committed, f.logTime, f.saved = true, 0, 0, false, f.mtime
 	clear(f.flight)
 	clear(f.direct)
+	f.overdue = nil
 	if f.intent {
 		f.env.Journal.Unreserve(f.held)
 		f.intent = false

@@ -171,8 +171,8 @@ func (f readerAtFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off
 // behind it for a tag, which is used and put back.
 func (f *File) openBlock(dst, ct []byte, e *format.Entry, number int64) error {
 	if e.Hole() {
-		if !format.IsZero(ct[:format.BlockSize]) {
-			return f.damage("block", number, nil)
+		if err := f.holeAt(ct, number); err != nil {
+			return err
 		}
 		clear(dst)
 		return nil

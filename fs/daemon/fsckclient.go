@@ -80,7 +80,7 @@ func (c *KeyClient) fsckUnmounted(ctx context.Context, backing string, r FsckReq
 		return report, fsckError(path, err)
 	}
 	opts.Keys = func(ctx context.Context, meta keymgr.Storage, id uuid.UUID) (*keymgr.MasterKeys, error) {
-		keys, err := openKeys(ctx, cfg, id, meta)
+		keys, err := openKeys(ctx, cfg, id, meta, &seen{log: cfg.Logger})
 		if err != nil {
 			return nil, err
 		}

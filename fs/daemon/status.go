@@ -50,6 +50,9 @@ type Status struct {
 	Rewrap     *RewrapStatus     `json:"rewrap"` // since the mount; nil: there was none
 
 	Scrub *ScrubStatus `json:"scrub"` // nil if unmounted
+	// WritePolicy says what of an overwritten block the journal holds before it
+	// is written home: WriteFullData always. "" if nothing is written.
+	WritePolicy string `json:"write_policy"`
 
 	FrozenUntil *time.Time `json:"frozen_until"` // nil: it is not
 
@@ -57,6 +60,9 @@ type Status struct {
 
 	Stats *volume.Stats `json:"stats"` // nil if unmounted
 }
+
+// WriteFullData is a WritePolicy: the journal holds all of a block.
+const WriteFullData = "full-data"
 
 // MasterKeyStatus is one master key of the keyring.
 type MasterKeyStatus struct {

@@ -67,17 +67,16 @@ type check struct {
 	fromKept   bool
 	badJournal bool
 
-	counting sync.Mutex // guards the report's Objects and Bytes during structure
+	counting sync.Mutex // guards the report's Objects and Bytes during structure, and one call of Progress
 }
 
 func (c *check) count(objects uint64, bytes int) {
 	c.counting.Lock()
+	defer c.counting.Unlock()
 	c.report.Objects += objects
 	c.report.Bytes += uint64(bytes)
-	now := volume.ScrubProgress{Objects: c.report.Objects, Bytes: c.report.Bytes}
-	c.counting.Unlock()
 	if c.opts.Progress != nil {
-		c.opts.Progress(now)
+		c.opts.Progress(volume.ScrubProgress{Objects: c.report.Objects, Bytes: c.report.Bytes})
 	}
 }
 

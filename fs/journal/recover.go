@@ -57,9 +57,11 @@ func Open(st store.FS, dir string, cfg Config, readOnly bool) (*Journal, []Recor
 // Start begins this opening's frames: all before them are no longer needed.
 func (j *Journal) Start() error { return j.Release(j.Position()) }
 
-// Initialize writes the first frame into a journal fresh from Create. Without
-// a frame a journal is damaged, so that one cannot be wiped unseen.
-func Initialize(st store.FS, dir string, cfg Config) error {
+// Initialize writes the first frame into a journal fresh from Create, with the
+// number after that of the frame before: 0, or the last one of the journal
+// whose place this one takes. Without a frame a journal is damaged, so that
+// one cannot be wiped unseen.
+func Initialize(st store.FS, dir string, cfg Config, before uint64) error {
 	seg, err := openSegments(st, dir, false)
 	if err != nil {
 		return err
@@ -69,7 +71,7 @@ func Initialize(st store.FS, dir string, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	j.tail = 1
+	j.number, j.tail = before, before+1
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.writeFrame()

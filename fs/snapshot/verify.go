@@ -84,11 +84,13 @@ type Scrubber interface {
 
 // VerifyBlocks proves the manifest with the volume's keys, and everything in
 // the snapshot with them, on several cores. What it finds is added to the
-// report.
-func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, r *Report, progress func(Progress)) error {
+// report. Files that proofs has are left out, and those that are sound added to
+// it; it may be nil.
+func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, r *Report, proofs *Proofs, progress func(Progress)) error {
 	v := &verifier{st: st, report: progress, noted: Progress{Phase: "blocks"}, result: *r}
 	m, err := ReadManifest(st)
 	if err == nil {
+		v.noted.Total = m.Bytes
 		err = m.Prove(keys)
 	}
 	if err := v.found(err); err != nil {
@@ -96,6 +98,8 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, 
 	}
 	before := r.Bytes
 	done, err := opened.Scrub(ctx, volume.ScrubOptions{
+		Skip:  func(name volume.Path) bool { return proofs.Has(string(name)) },
+		Sound: func(name volume.Path) error { return proofs.add(string(name)) },
 		Found: func(d volume.Damage) { v.damage(string(d.Path), describeDamage(d)) },
 		Progress: func(p volume.ScrubProgress) {
 			v.noted.Files, v.noted.Bytes = int(p.Objects), int64(p.Bytes)
