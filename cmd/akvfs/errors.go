@@ -14,6 +14,7 @@ import (
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -88,6 +89,7 @@ var failures = []failure{
 	{"mount point taken", as[*daemon.MountpointTakenError](), exitInUse, "Unmount it as the user who mounted it, with the same AKVFS_RUN_DIR."},
 	{"mount busy", anyOf(as[*daemon.BusyError](), wire(daemon.CodeBusy)), exitInUse, "Stop the programs that use the mount, such as mongod, and try again. Until then everything stays as it is."},
 	{"mount lingers", anyOf(as[*daemon.LingeringError](), wire(daemon.CodeLingering)), exitInUse, "Stop the container or service that was started while the volume was mounted."},
+	{"unmounted unfinished", anyOf(as[*daemon.UnfinishedError](), wire(daemon.CodeUnfinished)), exitFailed, "What was acknowledged by fsync is in the journal, and the next mount brings it home; what was not synced may be lost. Look at the daemon's log, and at the disk, before that."},
 	{"not mounted", as[*daemon.NotMountedError](), exitFailed, "`akvfs status` lists the mounted volumes."},
 
 	{"volume locked", anyOf(as[*daemon.LockedError](), wire(daemon.CodeLocked)), exitFailed, "`akvfs status VOLUME` says why. A volume that was locked for its key unlocks by itself when the key is back; one that was locked by hand, with `akvfs unlock VOLUME`."},
@@ -97,6 +99,11 @@ var failures = []failure{
 	{"key not there", anyOf(is(keymgr.ErrUnknownKey), wire(daemon.CodeUnknownKey)), exitUsage, "`akvfs key list VOLUME` shows the keys."},
 	{"last key", anyOf(is(keymgr.ErrLastKey), wire(daemon.CodeLastKey)), exitUsage, "Nothing would open the volume any more. Add another key first, or rotate to it: akvfs key rotate VOLUME --to AKI."},
 	{"keyring changed", is(keymgr.ErrConflict), exitFailed, "Somebody else changed the keys of the volume meanwhile. Look at `akvfs key list VOLUME` and try again."},
+
+	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
+	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
+	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
+	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk or keyring.json.prev, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
 
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},
@@ -117,6 +124,11 @@ var failures = []failure{
 	{"not a snapshot", is(snapshot.ErrNotSnapshot), exitNotVolume, "Name a snapshot that `akvfs snapshot list VOLUME` shows. If it is damaged, restore another one."},
 	{"newer snapshot", as[*snapshot.NewerError](), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"snapshot damaged", anyOf(as[*damagedError](), as[*snapshot.DamageError]()), exitIntegrity, "Restore another snapshot. What is not named here can still be read: akvfs export."},
+	{"stream damaged", as[*snapshot.StreamError](), exitIntegrity, "Export the snapshot again, or send the file again: nothing was imported."},
+	{"stream of another volume", as[*snapshot.OtherVolumeError](), exitUsage, "Name that volume, or a directory to import it to."},
+	{"base missing", as[*snapshot.BaseError](), exitFailed, "Import the stream of that snapshot first, to the same directory; or export this one without --base."},
+	{"export there already", as[*snapshot.FileExistsError](), exitUsage, "Choose another name, or remove that file first."},
+	{"export under way", as[*snapshot.FileInUseError](), exitInUse, "Wait for the other akvfs snapshot export, or interrupt it: the next one goes on where it stopped."},
 	{"conversion not finished", anyOf(is(volume.ErrConverting), is(convert.ErrUnfinished)), exitNotVolume, "Finish it with `akvfs convert encrypt DIR`, or go back to plain files with `akvfs convert decrypt DIR`. Nothing is lost."},
 	{"conversion under way", is(convert.ErrInUse), exitInUse, "Wait for the other akvfs convert, or interrupt it: the next one goes on where it stopped."},
 	{"conversion's state damaged", is(convert.ErrState), exitIntegrity, "Each file is in the directory in full, or in .akvfs-convert/volume of it. Restore .akvfs-convert/state.json, or ask before anything is deleted."},
@@ -127,6 +139,7 @@ var failures = []failure{
 	{"copy reads back differently", is(convert.ErrReadBack), exitIntegrity, "The disk or the memory of this host is failing. These files are as they were; all others are converted."},
 	{"files not converted", as[*convert.FilesError](), exitFailed, "These files are as they were, all others are converted. Mend what is wrong with them and run the same command again."},
 
+	{"restoration interrupted", is(volume.ErrRestoring), exitNotVolume, "Run the same `akvfs snapshot restore` again: it goes on where it stopped."},
 	{"not this user's", as[*notOwnError](), exitNotPermitted, "Run the command as root. Roles in a project are for commands on its mounted volumes, such as akvfs status, lock and key rotate."},
 	{"no such project", noEntry("project"), exitFailed, "Configure it first: akvfs project configure NAME --key-id AKI. `akvfs help project configure` tells the rest; `akvfs project list` shows what there is."},
 	{"no such cluster", noEntry("cluster"), exitFailed, "`akvfs cluster list` shows what there is. To make one: akvfs cluster enable NAME --project P --data DIR."},
@@ -201,6 +214,14 @@ func keyClass(class keymgr.Class) func(error) bool {
 	return func(err error) bool {
 		var key *keymgr.KeyError
 		return errors.As(err, &key) && key.Class == class
+	}
+}
+
+// keyCode fits a failure of a key by its code.
+func keyCode(code string) func(error) bool {
+	return func(err error) bool {
+		var key *keymgr.KeyError
+		return errors.As(err, &key) && key.Code == code
 	}
 }
 

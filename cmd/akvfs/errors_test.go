@@ -19,6 +19,7 @@ import (
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -109,6 +110,11 @@ var diagnosed = []struct {
 	{&snapshot.NewerError{Format: 2}, "newer snapshot", 13},
 	{&damagedError{}, "snapshot damaged", 14},
 	{&snapshot.DamageError{Path: "p", What: "w"}, "snapshot damaged", 14},
+	{&snapshot.StreamError{Offset: 1, What: "w"}, "stream damaged", 14},
+	{&snapshot.OtherVolumeError{Name: "n", Volume: "v"}, "stream of another volume", 2},
+	{&snapshot.BaseError{Name: "n"}, "base missing", 1},
+	{&snapshot.FileExistsError{Path: "/f"}, "export there already", 2},
+	{&snapshot.FileInUseError{Path: "/f"}, "export under way", 15},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrConverting}, "conversion not finished", 13},
 	{convert.ErrUnfinished, "conversion not finished", 13},
 	{convert.ErrInUse, "conversion under way", 15},
@@ -127,6 +133,8 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeBusy, Message: "m"}, "mount busy", 15},
 	{&daemon.LingeringError{Mountpoint: "/m"}, "mount lingers", 15},
 	{&control.Error{Code: daemon.CodeLingering, Message: "m"}, "mount lingers", 15},
+	{&control.Error{Code: daemon.CodeUnfinished, Message: "m"}, "unmounted unfinished", 1},
+	{&daemon.UnfinishedError{Mountpoint: "/m", Err: syscall.EROFS}, "unmounted unfinished", 1},
 	{&daemon.NotMountedError{Path: "/m"}, "not mounted", 1},
 	{&daemon.LockedError{Backing: "/b", Why: "locked by hand"}, "volume locked", 1},
 	{&control.Error{Code: daemon.CodeLocked, Message: "m"}, "volume locked", 1},
@@ -154,11 +162,13 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeInvalidKey, Message: "m"}, "key not usable", 2},
 	{&keymgr.UnopenedError{Errors: []*keymgr.KeyError{keyError(keymgr.Unreachable).(*keymgr.KeyError), keyError(keymgr.Revoked).(*keymgr.KeyError)}}, "vault unreachable", 10},
 	{keymgr.ErrKeyringExists, "keyring exists", 2},
+	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrRestoring}, "restoration interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrIncomplete}, "creation interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrNotVolume}, "not a volume", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
+	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &journal.CorruptError{What: "w"}}, "journal damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.IntegrityError{Path: "p", What: "w"}}, "volume damaged", 14},
@@ -171,6 +181,9 @@ var diagnosed = []struct {
 	{&fs.PathError{Op: "write", Path: "/b", Err: syscall.ENOSPC}, "disk full", 1},
 	{syscall.EDQUOT, "disk full", 1},
 	{&audit.Error{Path: "/a", Err: syscall.ENOSPC}, "audit log not writable", 1},
+	{&keymgr.KeyError{Class: keymgr.Unreachable, Code: "FileNotFound"}, "key store missing", 10},
+	{&keymgr.KeyError{Class: keymgr.Invalid, Code: "UnsafeFile"}, "key store unsafe", 2},
+	{&keymgr.KeyError{Class: keymgr.Invalid, Code: "KeyExists"}, "key store there already", 2},
 	{&control.Error{Code: daemon.CodeAudit}, "audit log not writable", 1},
 	{pathErr(daemon.RoleAuditLog, daemon.ProblemInsideBacking), "audit log in the volume", 2},
 	{pathErr(daemon.RoleAuditLog, daemon.ProblemInsideMount), "audit log in the volume", 2},

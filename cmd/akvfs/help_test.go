@@ -89,7 +89,9 @@ func TestHelp(t *testing.T) {
 // checkExample parses an example without running it.
 func checkExample(t *testing.T, line string) {
 	t.Helper()
-	line, _, _ = strings.Cut(line, ">")
+	if shell := strings.IndexAny(line, "<>|"); shell >= 0 {
+		line = line[:shell]
+	}
 	args := strings.Fields(line)
 	if len(args) == 0 || args[0] != "akvfs" {
 		t.Errorf("no example of akvfs: %q", line)

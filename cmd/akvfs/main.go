@@ -34,7 +34,7 @@ type app struct {
 
 func main() {
 	a := &app{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(a.run(context.Background(), dispatch(os.Args)))
 }
 
 // run executes one command line and returns the exit code.
@@ -91,12 +91,12 @@ Exit status: 0 done; 1 failed; 2 wrong usage; 10 key vault unreachable;
 format; 14 integrity failure; 15 in use; 16 not permitted.
 
 Environment: AKVFS_RUN_DIR holds the control sockets of mounted volumes
-(/run/akvfs for root), AKVFS_STATE_DIR the audit logs (/var/lib/akvfs for
-root), AKVFS_CONFIG_DIR projects and clusters (/etc/akvfs for root). Credentials
-for Azure are those of a cluster's project; for volumes that are in no cluster
-they come from AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or
-AZURE_CLIENT_CERTIFICATE_PATH, from workload or managed identity, or from the
-Azure CLI.`,
+(/run/akvfs for root), AKVFS_STATE_DIR the audit logs and how far each volume
+has come (/var/lib/akvfs for root), AKVFS_CONFIG_DIR projects and clusters
+(/etc/akvfs for root). Credentials for Azure are those of a cluster's project;
+for volumes that are in no cluster they come from AZURE_TENANT_ID,
+AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH, from
+workload or managed identity, or from the Azure CLI.`,
 		Example: `  akvfs init /data/enc --key-id https://acme.vault.azure.net/keys/mongo
   akvfs mount /data/enc /var/lib/mongodb
   akvfs status
@@ -120,9 +120,10 @@ Azure CLI.`,
 	root.AddCommand(
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
+		newDevVolume(a),
 		newProject(a), newCluster(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
-		newVersion(a), newCompletion(a),
+		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd() // adds it

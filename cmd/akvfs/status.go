@@ -132,7 +132,11 @@ func printStatus(w io.Writer, s daemon.Status) error {
 		row("Note", "%s", s.Note)
 	}
 	row("Cluster", "%s", dash(s.Cluster))
-	row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	if s.Format == 0 { // a daemon that does not answer
+		row("Volume", "%s", s.VolumeID)
+	} else {
+		row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	}
 	if s.CheckInterval != "" {
 		row("Key checks", "every %s, %s of grace", s.CheckInterval, s.Grace)
 	}
@@ -155,10 +159,26 @@ func printStatus(w io.Writer, s daemon.Status) error {
 	if s.FrozenUntil != nil {
 		row("Frozen", "until %s, or `akvfs thaw`", clock(*s.FrozenUntil))
 	}
+	if s.WritePolicy != "" && s.Stats != nil {
+		row("Journal", "%s", journalText(s))
+	}
 	if s.Stats != nil {
 		row("Integrity errors", "%d", s.Stats.IntegrityErrors)
 	}
 	return t.Flush()
+}
+
+// journalText tells how full the journal is, and how it is written.
+func journalText(s daemon.Status) string {
+	j := s.Stats.Journal
+	text := fmt.Sprintf("%d%% in use, %s policy", j.Used*100/max(j.Capacity, 1), s.WritePolicy)
+	if !j.Direct {
+		text += ", through the page cache (the file system refuses direct I/O)"
+	}
+	if j.Failed {
+		text += "; it has failed, and takes nothing more until the next mount"
+	}
+	return text
 }
 
 // printCustody says why a volume is not served as it should be, or will not be.

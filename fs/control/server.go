@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -75,12 +76,21 @@ type Server struct {
 	calls  sync.WaitGroup
 }
 
-// Serve accepts connections until the listener is closed, which is no error.
+// acceptPause is how long Serve waits where the system is short of what a
+// connection takes, such as descriptors.
+const acceptPause = 100 * time.Millisecond
+
+// Serve accepts connections until the listener is closed, which is no error. A
+// system that is short of descriptors or memory is waited for.
 func (s *Server) Serve(l *net.UnixListener) error {
 	for {
 		conn, err := l.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
+		}
+		if scarce(err) {
+			time.Sleep(acceptPause)
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("control socket: %w", err)
@@ -99,6 +109,15 @@ func (s *Server) Serve(l *net.UnixListener) error {
 		}
 		go s.handle(ctx, conn, peer)
 	}
+}
+
+func scarce(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Close cancels what is running, waits until each call has answered or grace

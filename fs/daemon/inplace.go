@@ -198,7 +198,7 @@ func (w *worker) open(ctx context.Context, st store.FS) (*volume.Volume, func(),
 			return nil, nil, err
 		}
 	}
-	keys, err := openKeys(ctx, cfg, info.ID, volume.Metadata(st))
+	keys, err := openKeys(ctx, cfg, info.ID, volume.Metadata(st), recall(cfg, info.ID))
 	if w.accounts != nil {
 		w.accounts.keys = keys
 		w.accounts.tellOpened(err)
