@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/akvfs/akvfs/fs/audit"
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
@@ -24,6 +25,8 @@ import (
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/confdir"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 func keyError(class keymgr.Class) error {
@@ -41,6 +44,27 @@ var diagnosed = []struct {
 	row  string
 	code int
 }{
+	{&notOwnError{"/etc/akvfs"}, "not this user's", 16},
+	{&confdir.NoEntryError{Noun: "project", Name: "p"}, "no such project", 1},
+	{&confdir.NoEntryError{Noun: "cluster", Name: "c"}, "no such cluster", 1},
+	{&confdir.NameError{Noun: "project", Name: "a/b"}, "bad name", 2},
+	{&confdir.BusyError{Noun: "project", Name: "p"}, "being changed", 15},
+	{&confdir.UnsafeError{Path: "/p", Why: "is a symbolic link"}, "unsafe file", 16},
+	{&project.CredentialError{Err: &confdir.UnsafeError{Path: "/p", Why: "holds a secret"}}, "unsafe file", 16},
+	{&project.CredentialError{Err: errors.New("it is not there")}, "credential not usable", 12},
+	{&project.ExistsError{Name: "p"}, "project there already", 2},
+	{&project.InvalidError{Problems: []project.Problem{{Field: "tenant_id", What: "is odd"}}}, "configuration wrong", 2},
+	{&cluster.RecordError{Path: "/p", Why: "is not TOML"}, "cluster's record damaged", 1},
+	{&cluster.StateError{Name: "c", State: cluster.StateEnabling}, "cluster half done", 13},
+	{&cluster.EnabledError{Name: "c"}, "cluster enabled already", 2},
+	{&cluster.OtherError{Name: "c", What: "project"}, "cluster is another", 2},
+	{&cluster.CollisionError{Path: "/d", Cluster: "c"}, "directory of another cluster", 2},
+	{&cluster.ForeignKeyError{Backing: "/b"}, "volume of another key", 2},
+	{&cluster.ProjectInUseError{Project: "p", Clusters: []string{"c"}, Snapshots: []string{"/s"}}, "project in use", 15},
+	{pathErr(daemon.RoleData, daemon.ProblemMissing), "data directory missing", 2},
+	{pathErr(daemon.RoleBacking, daemon.ProblemOtherDisk), "on another file system", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemMounted), "file system of its own", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemNotEmpty), "data directory not empty", 2},
 	{context.Canceled, "interrupted", 1},
 	{&keymgr.KeyError{Class: keymgr.Unreachable, Err: context.Canceled}, "interrupted", 1},
 	{&control.Error{Code: control.CodeDenied, Message: "m"}, "not permitted by the daemon", 16},

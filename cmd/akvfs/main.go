@@ -59,6 +59,19 @@ func (a *app) stateDir() string { return daemon.StateDir(a.getenv, os.Geteuid())
 
 func (a *app) runDir() string { return daemon.RunDir(a.getenv, os.Geteuid()) }
 
+// systemRunDir is where root's daemons are.
+const systemRunDir = "/run/akvfs"
+
+// runDirFor is the run directory of a volume: this user's or, for one that
+// only root has mounted, root's, whose daemons answer those who have a role.
+func (a *app) runDirFor(name string) string {
+	own := a.runDir()
+	if os.Geteuid() == 0 || a.getenv("AKVFS_RUN_DIR") != "" || daemon.Knows(own, name) || !daemon.Knows(systemRunDir, name) {
+		return own
+	}
+	return systemRunDir
+}
+
 // interruptible ends with the first SIGINT or SIGTERM; the second kills.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)

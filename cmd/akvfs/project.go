@@ -30,7 +30,7 @@ project.toml and, as the case may be, the client secret. Configuration
 management may write project.toml (0600) and name a secret's file elsewhere, or
 a systemd credential; "akvfs project update NAME" without any flag then proves
 it. AKVFS_CONFIG_DIR moves ` + systemConfig + `.`,
-		Example: `  akvfs project configure acme --key-id https://acme.vault.azure.net/keys/mongo --from acme.toml
+		Example: `  akvfs project configure acme --from acme.toml --secret-file /root/secret
   akvfs project show acme
   akvfs project rotate-credential acme --secret-file /root/new-secret`,
 		Args: noArgs,
@@ -59,7 +59,7 @@ func (f *projectFlags) addCredential(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	c := &f.config.Credential
 	flags.StringVar(&f.kind, "credential", "", "what the host is known by: `secret|certificate|managed-identity|workload-identity`")
-	flags.StringVar(&f.secretFile, "secret-file", "", "take the client secret from `FILE`, which nobody else can read; without it, it is asked for")
+	flags.StringVar(&f.secretFile, "secret-file", "", "`FILE` with the client secret, its owner's alone; without it, it is asked for")
 	flags.StringVar(&c.SecretCredential, "secret-credential", "", "read the client secret from the systemd credential `NAME` whenever it is needed")
 	flags.StringVar(&c.CertificateFile, "certificate", "", "`FILE` with the certificate and its private key, PEM or PKCS#12")
 	flags.StringVar(&c.PasswordFile, "certificate-password-file", "", "`FILE` with the certificate's password")
@@ -183,8 +183,8 @@ else can read, or from a systemd credential. It is never an argument.
 
 A key of the embedded key store, file:///PATH, needs nothing of Azure. It is not
 a vault, and for trials and tests.`,
-		Example: `  akvfs project configure acme --key-id https://acme.vault.azure.net/keys/mongo --tenant-id 72f988bf-86f1-41af-91ab-2d7cd011db47 --client-id 00000000-0000-0000-0000-000000000001 --subscription-id 00000000-0000-0000-0000-000000000002 --resource-group databases --owner @dba --viewer @ops
-  akvfs project configure acme --from acme.toml --secret-file /root/secret
+		Example: `  akvfs project configure acme --credential secret --key-id $AKI --tenant-id $TENANT --client-id $CLIENT --subscription-id $SUB --resource-group dbs
+  akvfs project configure acme --from acme.toml --secret-file /root/secret --owner @dba --viewer @ops
   akvfs project configure trial --key-id file:///root/key.json`,
 		Args: args("NAME"),
 		RunE: func(cmd *cobra.Command, given []string) error {

@@ -67,7 +67,7 @@ func (m *mountTree) Xattrs(name string) (map[string][]byte, error) {
 // openTree opens a volume for reading: through its mount if it is mounted,
 // else by its keys, without a mount.
 func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) (tree, error) {
-	s, err := daemon.StatusOf(ctx, a.runDir(), name)
+	s, err := daemon.StatusOf(ctx, a.runDirFor(name), name)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,31 @@ func (h Host) PlanDisable(ctx context.Context, name string) (convert.Plan, error
 		return convert.Plan{}, err
 	}
 	defer release()
-	return w.inPlace(w.c.Backing).Plan(ctx, convert.Decrypting)
+	site, _, err := w.site()
+	if err != nil {
+		return convert.Plan{}, err
+	}
+	return w.inPlace(site).Plan(ctx, convert.Decrypting)
+}
+
+// site is the directory where the volume is, whole or half, and what it holds:
+// the backing directory but while what is to become that is still encrypted in
+// the data directory.
+func (w *work) site() (string, content, error) {
+	backing, err := look(daemon.RoleBacking, w.c.Backing)
+	if err != nil || w.c.over() || backing == encrypted || backing == converting {
+		return w.c.Backing, backing, err
+	}
+	if mounted, err := daemon.MountedAt(w.c.Data); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", 0, err
+	} else if mounted {
+		return "", 0, &daemon.InUseError{Backing: w.c.Backing, Mountpoint: w.c.Data}
+	}
+	data, err := look(daemon.RoleData, w.c.Data)
+	if err == nil && (data == encrypted || data == converting) {
+		return w.c.Data, data, nil
+	}
+	return w.c.Backing, backing, err
 }
 
 func (h Host) beginDisable(name string, observe func(convert.Progress)) (*work, func(), error) {
@@ -60,36 +84,39 @@ func (h Host) beginDisable(name string, observe func(convert.Progress)) (*work, 
 
 func (w *work) disable(ctx context.Context) (r Result, err error) {
 	r.Cluster = w.c
-	backing, err := look(daemon.RoleBacking, w.c.Backing)
+	site, found, err := w.site()
 	if err != nil {
 		return r, err
 	}
-	if !w.c.over() {
-		if mounted, err := daemon.MountedAt(w.c.Data); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return r, err
-		} else if mounted {
-			return r, &daemon.InUseError{Backing: w.c.Backing, Mountpoint: w.c.Data}
-		}
-	}
-	if backing == encrypted || backing == converting {
-		if _, err := daemon.Free(w.c.Backing); err != nil {
+	if found == encrypted || found == converting {
+		if err := w.unused(site); err != nil {
 			return r, err
 		}
-		if r.Conversion, err = w.decrypt(ctx, backing); err != nil {
-			return r, err
-		}
-		if backing, err = look(daemon.RoleBacking, w.c.Backing); err != nil {
+		if r.Conversion, err = w.decrypt(ctx, site, found); err != nil {
 			return r, err
 		}
 	}
-	if r.Left, err = w.giveBack(backing); err != nil {
+	if r.Left, err = w.giveBack(); err != nil {
 		return r, err
 	}
 	return r, w.forget()
 }
 
-func (w *work) decrypt(ctx context.Context, backing content) (convert.Report, error) {
-	if backing == encrypted {
+// unused refuses a volume that is mounted, or in use by anybody.
+func (w *work) unused(site string) error {
+	mounted, err := daemon.MountedAt(w.c.Data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if mounted {
+		return &daemon.InUseError{Backing: w.c.Backing, Mountpoint: w.c.Data}
+	}
+	_, err = daemon.Free(site)
+	return err
+}
+
+func (w *work) decrypt(ctx context.Context, site string, found content) (convert.Report, error) {
+	if found == encrypted {
 		if err := w.rememberSnapshots(ctx); err != nil {
 			return convert.Report{}, err
 		}
@@ -99,11 +126,11 @@ func (w *work) decrypt(ctx context.Context, backing content) (convert.Report, er
 	if err := w.save(w.c); err != nil {
 		return convert.Report{}, err
 	}
-	r, err := w.inPlace(w.c.Backing).Decrypt(ctx)
+	r, err := w.inPlace(site).Decrypt(ctx)
 	if err == nil {
 		return r, nil
 	}
-	if now, lookErr := look(daemon.RoleBacking, w.c.Backing); lookErr == nil && now == encrypted {
+	if now, lookErr := look(daemon.RoleBacking, site); lookErr == nil && now == encrypted {
 		w.c.State = was // nothing has come of it
 		err = errors.Join(err, w.save(w.c))
 	}
@@ -112,18 +139,23 @@ func (w *work) decrypt(ctx context.Context, backing content) (convert.Report, er
 
 // giveBack puts plain files where the data directory is. They stay where they
 // are if that is another file system.
-func (w *work) giveBack(backing content) (left string, err error) {
-	if w.c.over() || backing == missing {
+func (w *work) giveBack() (left string, err error) {
+	if w.c.over() {
 		return "", nil
 	}
-	data, err := look(daemon.RoleData, w.c.Data)
-	if err != nil {
+	backing, err := look(daemon.RoleBacking, w.c.Backing)
+	if err != nil || backing == missing {
 		return "", err
 	}
-	if data != missing {
-		if data != empty {
-			return "", &daemon.PathError{Role: daemon.RoleData, Path: w.c.Data, Problem: daemon.ProblemNotEmpty}
-		}
+	data, err := look(daemon.RoleData, w.c.Data)
+	switch {
+	case err != nil:
+		return "", err
+	case data == plain && backing == empty: // the data never left
+		return "", nil
+	case data == plain:
+		return "", &daemon.PathError{Role: daemon.RoleData, Path: w.c.Data, Problem: daemon.ProblemNotEmpty}
+	case data == empty:
 		if err := unshut(w.c.Data); err != nil {
 			return "", err
 		}
@@ -136,10 +168,10 @@ func (w *work) giveBack(backing content) (left string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if same && !root {
+	switch {
+	case same && !root:
 		return "", rename(w.c.Backing, w.c.Data)
-	}
-	if backing == empty { // there is nothing to put anywhere
+	case backing == empty: // there is nothing to put anywhere
 		fi, err := os.Lstat(w.c.Backing)
 		if err == nil {
 			err = dress(w.c.Data, fi)
@@ -152,7 +184,11 @@ func (w *work) giveBack(backing content) (left string, err error) {
 // rememberSnapshots notes with the project where snapshots of a volume are,
 // which outlive it.
 func (w *work) rememberSnapshots(ctx context.Context) error {
-	dirs, err := w.snapshotDirs(ctx, w.c)
+	site, _, err := w.site()
+	if err != nil {
+		return err
+	}
+	dirs, err := w.snapshotDirs(ctx, Cluster{w.c.Name, Config{Project: w.c.Project, Backing: site}})
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type work struct {
 	Host
 	o       Enabling
 	c       Cluster
+	fresh   bool // there was no record
 	project project.Project
 }
 
@@ -71,6 +72,11 @@ func (h Host) PlanEnable(ctx context.Context, o Enabling) (convert.Plan, error) 
 	dir, err := w.source()
 	if err != nil {
 		return convert.Plan{}, err
+	}
+	if found, err := look(daemon.RoleBacking, dir); err != nil {
+		return convert.Plan{}, err
+	} else if found == missing { // there is nothing to encrypt, neither here nor there
+		dir = w.c.Data
 	}
 	return w.inPlace(dir).Plan(ctx, convert.Encrypting)
 }
@@ -122,7 +128,7 @@ func (w *work) find() error {
 	}
 	w.c, err = w.Load(w.o.Name)
 	if _, absent := errors.AsType[*confdir.NoEntryError](err); absent {
-		w.c = Cluster{w.o.Name, asked}
+		w.c, w.fresh = Cluster{w.o.Name, asked}, true
 		return w.checkOthers()
 	}
 	if err != nil {
@@ -225,6 +231,10 @@ func (w *work) enable(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
+	before, err := look(daemon.RoleBacking, source)
+	if err != nil {
+		return r, err
+	}
 	w.c.State = StateEnabling
 	if err := w.save(w.c); err != nil {
 		return r, err
@@ -235,7 +245,7 @@ func (w *work) enable(ctx context.Context) (r Result, err error) {
 	}
 	r.Cluster = w.c
 	if r.Conversion, err = w.encrypt(ctx, source); err != nil {
-		return r, errors.Join(err, w.forgetUnchanged(source))
+		return r, errors.Join(err, w.forgetUnchanged(source, before))
 	}
 	if err := w.arrange(source); err != nil {
 		return r, err
@@ -248,14 +258,14 @@ func (w *work) enable(ctx context.Context) (r Result, err error) {
 // forget removes the record.
 func (w *work) forget() error { return w.clusters().Remove(w.c.Name, recordFile) }
 
-// forgetUnchanged removes the record if nothing has come of it.
-func (w *work) forgetUnchanged(source string) error {
-	c, err := look(daemon.RoleData, source)
-	if err != nil || c == encrypted || c == converting {
-		return nil // what went wrong before is to be told
+// forgetUnchanged removes a record that was made for what came to nothing.
+func (w *work) forgetUnchanged(source string, before content) error {
+	if before == missing {
+		_ = os.Remove(source) // made for this; if it is empty
 	}
-	if source != w.c.Data && c == empty {
-		_ = os.Remove(source) // made for this, or by somebody who will miss it less than it confuses
+	now, err := look(daemon.RoleBacking, source)
+	if err != nil || now != before || !w.fresh {
+		return nil // what went wrong before is to be told
 	}
 	return w.forget()
 }
@@ -270,7 +280,7 @@ func (w *work) encrypt(ctx context.Context, dir string) (convert.Report, error) 
 	case c == encrypted:
 		return convert.Report{Direction: convert.Encrypting}, w.adopt(dir)
 	case dir != w.c.Data:
-		// Who waits for it there is not to find it encrypted without a mount.
+		// A database may be running on the empty directory.
 		if _, err := daemon.Free(w.c.Data); err != nil {
 			return convert.Report{}, err
 		}
