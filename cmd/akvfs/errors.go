@@ -89,6 +89,7 @@ var failures = []failure{
 	{"mount point taken", as[*daemon.MountpointTakenError](), exitInUse, "Unmount it as the user who mounted it, with the same AKVFS_RUN_DIR."},
 	{"mount busy", anyOf(as[*daemon.BusyError](), wire(daemon.CodeBusy)), exitInUse, "Stop the programs that use the mount, such as mongod, and try again. Until then everything stays as it is."},
 	{"mount lingers", anyOf(as[*daemon.LingeringError](), wire(daemon.CodeLingering)), exitInUse, "Stop the container or service that was started while the volume was mounted."},
+	{"unmounted unfinished", anyOf(as[*daemon.UnfinishedError](), wire(daemon.CodeUnfinished)), exitFailed, "What was acknowledged by fsync is in the journal, and the next mount brings it home; what was not synced may be lost. Look at the daemon's log, and at the disk, before that."},
 	{"not mounted", as[*daemon.NotMountedError](), exitFailed, "`akvfs status` lists the mounted volumes."},
 
 	{"volume locked", anyOf(as[*daemon.LockedError](), wire(daemon.CodeLocked)), exitFailed, "`akvfs status VOLUME` says why. A volume that was locked for its key unlocks by itself when the key is back; one that was locked by hand, with `akvfs unlock VOLUME`."},

@@ -91,12 +91,12 @@ Exit status: 0 done; 1 failed; 2 wrong usage; 10 key vault unreachable;
 format; 14 integrity failure; 15 in use; 16 not permitted.
 
 Environment: AKVFS_RUN_DIR holds the control sockets of mounted volumes
-(/run/akvfs for root), AKVFS_STATE_DIR the audit logs (/var/lib/akvfs for
-root), AKVFS_CONFIG_DIR projects and clusters (/etc/akvfs for root). Credentials
-for Azure are those of a cluster's project; for volumes that are in no cluster
-they come from AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or
-AZURE_CLIENT_CERTIFICATE_PATH, from workload or managed identity, or from the
-Azure CLI.`,
+(/run/akvfs for root), AKVFS_STATE_DIR the audit logs and how far each volume
+has come (/var/lib/akvfs for root), AKVFS_CONFIG_DIR projects and clusters
+(/etc/akvfs for root). Credentials for Azure are those of a cluster's project;
+for volumes that are in no cluster they come from AZURE_TENANT_ID,
+AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH, from
+workload or managed identity, or from the Azure CLI.`,
 		Example: `  akvfs init /data/enc --key-id https://acme.vault.azure.net/keys/mongo
   akvfs mount /data/enc /var/lib/mongodb
   akvfs status

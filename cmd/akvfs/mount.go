@@ -42,6 +42,10 @@ why. Once the mount is usable the command returns, and a daemon serves the
 mount until somebody unmounts it (akvfs unmount, umount, or SIGTERM to the
 daemon). A mount point that a killed daemon left is cleaned up first.
 
+A volume whose keyring or journal is older than this host has seen it is
+refused with 14: somebody has put back an older state. After a restore in place,
+and only then, --accept-rollback takes it.
+
 Options for -o:
 ` + optionHelp() + `  and those of fstab that are for others (noauto, _netdev, nofail, x-…).`,
 		Example: `  akvfs mount /data/enc /var/lib/mongodb

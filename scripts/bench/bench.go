@@ -136,12 +136,13 @@ func peakMemory(pid int) (mib float64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	return parsePeak(string(status))
+	return parseMemory(string(status), "VmHWM:")
 }
 
-func parsePeak(status string) (mib float64, ok bool) {
+// parseMemory finds a line of /proc/PID/status, in MiB.
+func parseMemory(status, field string) (mib float64, ok bool) {
 	for line := range strings.Lines(status) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" && f[2] == "kB" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == field && f[2] == "kB" {
 			kib, err := strconv.ParseFloat(f[1], 64)
 			return kib / 1024, err == nil
 		}

@@ -37,11 +37,13 @@ func loads() []load {
 		{"listing", "list files", listing},
 		{sweepThreads, "append 4 KiB + fdatasync, by jobs", threadSweep},
 		{sweepSizes, "sequential read, cold, by MiB", sizeSweep},
+		{sweepFiles, "a tree, by files", fileSweep},
+		{sweepSparse, "a sparse file, cold, by MiB", sparseSweep},
 	}
 }
 
 // usualLoads are all but the sweeps.
-func usualLoads() []string { return loadNames()[:len(loads())-2] }
+func usualLoads() []string { return loadNames()[:len(loads())-4] }
 
 func loadNames() (names []string) {
 	for _, l := range loads() {

@@ -60,7 +60,7 @@ func parse(args []string) (*config, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	systems := f.String("fs", "bare,akvfs,gocryptfs", "file systems, of "+strings.Join(rig.Kinds(), ", "))
 	names := f.String("loads", strings.Join(usualLoads(), ","), "loads to run, of "+strings.Join(loadNames(), ", "))
-	f.StringVar(&c.plots, "plots", "", "the directory for the plots of the sweeps, threads and sizes")
+	f.StringVar(&c.plots, "plots", "", "the directory for the plots of the sweeps: threads, sizes, files and sparse")
 	options := f.String("mount-options", "", "akvfs: further -o options")
 	f.BoolVar(&c.quick, "quick", false, "one short round, 4 minutes at most; without it 25 minutes at most")
 	f.IntVar(&c.rounds, "rounds", 0, "rounds (3; quick: 1)")

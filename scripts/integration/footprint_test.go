@@ -34,21 +34,31 @@ type life struct {
 }
 
 // What a daemon may hold more in the end than in the beginning: go-fuse keeps
-// up to as many readers and buffers of 1 MiB as there were requests at a time,
-// and connections to the control socket end a moment later.
+// some readers, with a buffer of 1 MiB each, and connections to the control
+// socket end a moment later.
 const (
 	moreGoroutines = 24
 	moreFiles      = 8
-	moreHeap       = 32 << 20
+	moreHeap       = 16 << 20
 )
 
 // footprint has the volume locked and unlocked, which drops caches and
-// collects garbage, and measures.
-func (e *endurance) footprint() footprint {
+// collects garbage, and measures; again and again, since buffers that are kept
+// for use again go with a later collection.
+func (e *endurance) footprint() (least footprint) {
 	e.t.Helper()
-	e.run(e.a.Command("lock", e.a.Dir()))
-	e.run(e.a.Command("unlock", e.a.Dir()))
 	e.eventually("no file is open", func() bool { return e.status().Stats.OpenFiles == 0 })
+	for i := range 4 {
+		e.run(e.a.Command("lock", e.a.Dir()))
+		e.run(e.a.Command("unlock", e.a.Dir()))
+		if f := e.measure(); i == 0 || f.heap < least.heap {
+			least = f
+		}
+	}
+	return least
+}
+
+func (e *endurance) measure() footprint {
 	m := e.scrape()
 	return footprint{
 		at: time.Now(), heap: m["go_memstats_heap_alloc_bytes"], resident: m["process_resident_memory_bytes"],
