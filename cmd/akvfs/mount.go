@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -60,15 +59,18 @@ Options for -o:
 			if err := a.configure(cmd, &cfg, f, given); err != nil {
 				return err
 			}
-			if f.foreground {
-				return a.mountForeground(cmd.Context(), cfg, f)
+			if err := a.underProject(&cfg); err != nil {
+				return err
 			}
-			if child := inheritedChild(); child != nil {
-				return a.mountChild(cmd.Context(), cfg, f, child)
-			}
-			return a.mountBackground(cmd.Context())
+			return a.mount(cmd.Context(), cfg, f)
 		},
 	}
+	f.add(cmd, &cfg)
+	return cmd
+}
+
+// add adds the flags of everything that mounts.
+func (f *mountFlags) add(cmd *cobra.Command, cfg *daemon.Config) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.foreground, "foreground", "f", false, "stay in the foreground and log to standard error, as services do")
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
@@ -77,7 +79,17 @@ Options for -o:
 	flags.BoolVar(&cfg.AcceptRollback, "accept-rollback", false, "take a keyring or journal older than this host has seen it: after a restore in place")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
-	return cmd
+}
+
+// mount mounts in this process or in a child that stays.
+func (a *app) mount(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	if f.foreground {
+		return a.mountForeground(ctx, cfg, f)
+	}
+	if child := inheritedChild(); child != nil {
+		return a.mountChild(ctx, cfg, f, child)
+	}
+	return a.mountBackground(ctx)
 }
 
 // configure puts the command line into cfg.
@@ -112,17 +124,41 @@ func (a *app) configure(cmd *cobra.Command, cfg *daemon.Config, f mountFlags, gi
 
 // mountForeground mounts and serves in this process.
 func (a *app) mountForeground(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	n := newNotifier(a.getenv)
 	if f.logFile == "" {
-		cfg.Logger = slog.New(slog.NewTextHandler(a.err, nil))
-		return serve(ctx, cfg, newNotifier(a.getenv).ready)
+		cfg.Logger = textLogger(a.err)
+		defer onHangup(func() { n.reload(cfg.Logger, func() error { return nil }) })()
+		return serve(ctx, cfg, n.ready)
 	}
 	log, err := openLogFile(f.logFile)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
-	return serve(ctx, cfg, newNotifier(a.getenv).ready)
+	cfg.Logger = textLogger(log)
+	defer onHangup(func() { n.reload(cfg.Logger, log.reopen) })()
+	return serve(ctx, cfg, n.ready)
+}
+
+// onHangup calls f at each SIGHUP until stop is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	end := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				f()
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(end)
+	}
 }
 
 // serve is the whole life of a daemon's process. ready is called once the
@@ -136,7 +172,8 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	// A log that nobody reads any more, or a terminal that is gone, ends no mount.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE)
+	defer onHangup(func() {})() // beside who reloads
 	defer signal.Stop(signals)
 
 	d, err := startUnless(ctx, cfg, signals)

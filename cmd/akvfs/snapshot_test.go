@@ -135,9 +135,18 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Errorf("new is %q", got)
 	}
 	w.refused(11, day, "cat", w.backing, "data", "--at", "old")
+	w.refused(11, "(in use since "+time.Now().UTC().Format("2006-01"), "cat", w.backing, "data", "--at", "old")
+	restored := join(w.dir, "restored")
+	w.ok("snapshot", "restore", w.backing, "old", restored)
+	w.refused(11, day, "mount", restored, w.mountpoint)
 	w.refused(11, day, "snapshot", "verify", w.backing, "old")
 	w.refused(11, day, "snapshot", "rewrap", w.backing, "old")
 	w.must(s.Enable(day))
+	w.ok("mount", restored, w.mountpoint)
+	if got := w.read(join(w.mountpoint, "data")); got != "old" {
+		t.Errorf("restored is %q", got)
+	}
+	w.unmount()
 	w.refused(2, "--all", "snapshot", "rewrap", w.backing)
 	w.ok("snapshot", "rewrap", w.backing, "--all")
 	w.must(s.Disable(day))
@@ -145,6 +154,30 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Errorf("old is %q", got)
 	}
 	w.ok("snapshot", "verify", w.backing, "old")
+}
+
+// TestSnapshotSecondKey: a snapshot of a volume with two keys opens with either
+// alone.
+func TestSnapshotSecondKey(t *testing.T) {
+	w := newVolume(t)
+	first := w.openStore()
+	second, other := w.newStore("second.json")
+	w.mount()
+	w.write(join(w.mountpoint, "data"), "content")
+	w.ok("key", "add", w.mountpoint, other)
+	w.ok("snapshot", "create", w.mountpoint, "one")
+	w.unmount()
+	restored := join(w.dir, "restored")
+	w.must(first.Delete())
+	w.ok("snapshot", "verify", w.backing, "one")
+	w.ok("snapshot", "restore", w.backing, "one", restored)
+	if got := w.ok("cat", restored, "data").out; got != "content" {
+		t.Errorf("with the second key alone: %q", got)
+	}
+	w.must(second.Delete())
+	w.refused(11, "none of the 2 keys", "snapshot", "verify", w.backing, "one")
+	w.must(first.Recover())
+	w.ok("snapshot", "verify", w.backing, "one")
 }
 
 // TestFreezeCommands: a command runs while the volume is frozen, and the

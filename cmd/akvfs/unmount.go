@@ -49,10 +49,10 @@ func (a *app) unmount(ctx context.Context, name string, wait time.Duration) erro
 	// Held from before, a process file descriptor cannot come to mean another
 	// process. Where the volume is not mounted, Unmount says so.
 	gone := func() {}
-	if s, err := daemon.StatusOf(ctx, a.runDir(), name); err == nil && s.PID > 0 {
+	if s, err := daemon.StatusOf(ctx, a.runDirFor(name), name); err == nil && s.PID > 0 {
 		gone = exitOf(s.PID)
 	}
-	result, err := daemon.Unmount(ctx, a.runDir(), name, wait)
+	result, err := daemon.Unmount(ctx, a.runDirFor(name), name, wait)
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,13 @@ func find(runDir, name string) (dir *control.Dir, found control.Entry, path stri
 	return dir, found, path, pathErr
 }
 
+// Knows reports whether a run directory has a volume with an ID, a backing
+// directory or a mount point.
+func Knows(runDir, name string) bool {
+	_, entry, _, err := find(runDir, name)
+	return err == nil && entry.Name != ""
+}
+
 // StatusOf describes the volume with an ID, a backing directory or a mount
 // point: through its daemon if it is mounted, else from what can be read
 // without keys. Errors are a *PathError, a *NotFoundError, a

@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 // Defaults of Config.
@@ -81,6 +83,9 @@ type Config struct {
 	AcceptRollback bool
 
 	noteInterval time.Duration // see there; tests shorten it
+	// Roles says what others than root and this process's user may do. With it
+	// everybody may connect to the control socket; nil lets nobody else in.
+	Roles func(control.Peer) project.Role
 
 	wrapStore func(store.FS) store.FS // for tests: stands before the backing directory
 }

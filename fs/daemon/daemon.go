@@ -41,6 +41,7 @@ type Daemon struct {
 	pid     int
 
 	observed   *observed
+	refusals   refusals
 	unmounting sync.Mutex // one attempt at a time
 
 	guard    guard
@@ -162,9 +163,13 @@ func (d *Daemon) listen(context.Context) error {
 		Volume: d.info.ID.String(), Backing: d.cfg.Backing, Mountpoint: d.cfg.Mountpoint,
 		PID: d.pid, Started: d.started,
 	}
+	listen := dir.Listen
+	if d.cfg.Roles != nil {
+		listen = dir.ListenPublic
+	}
 	name := record.Volume
 	for i := 2; ; i++ {
-		d.socket, err = dir.Listen(name, record)
+		d.socket, err = listen(name, record)
 		var inUse *control.InUseError
 		if !errors.As(err, &inUse) || inUse.Entry.Backing == d.cfg.Backing || i > maxClones {
 			return err

@@ -154,10 +154,14 @@ func (d *Daemon) refuseSnapshot() error {
 		return nil
 	}
 	_, err := snapshot.ReadManifest(d.store)
-	if errors.Is(err, snapshot.ErrNotSnapshot) && !errors.Is(err, snapshot.ErrDamaged) {
+	var newer *snapshot.NewerError
+	switch {
+	case err == nil, errors.Is(err, snapshot.ErrDamaged), errors.As(err, &newer):
+		return &SnapshotError{d.cfg.Backing}
+	case errors.Is(err, snapshot.ErrNotSnapshot):
 		return nil
 	}
-	return &SnapshotError{d.cfg.Backing}
+	return d.volumeError(err) // it may be one
 }
 
 func (d *Daemon) snapshotDirs(_ context.Context, c *control.Call) (any, error) {

@@ -224,6 +224,9 @@ func TestRoom(t *testing.T) {
 		if !ok {
 			break
 		}
+		if n*4*page > MinSize {
+			t.Fatal("it takes more than it has room for")
+		}
 		if err := j.Wait(j.Submit(sample(n, 4), room)); err != nil {
 			t.Fatal(err)
 		}

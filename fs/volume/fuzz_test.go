@@ -180,7 +180,7 @@ func putAnything(st store.FS, name, target, attr string, value, long []byte) {
 		if f, err := st.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 			_ = f.Close()
 		}
-		if f, err := st.OpenFile(name+longSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		if f, err := st.OpenFile(name+LongSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
 			_, _ = f.WriteAt(long, 0)
 			_ = f.Close()
 		}

@@ -33,6 +33,10 @@ type Options struct {
 	// not closed cleanly is recovered in memory, which takes about as much of
 	// that as its journal was in use.
 	ReadOnly bool
+	// NoJournal, together with ReadOnly, shows what lies at home and leaves the
+	// journal unread: what was committed last may be missing, or not verify.
+	// It is for whoever looks at a volume whose journal is damaged.
+	NoJournal bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
 	CommitInterval time.Duration
@@ -185,11 +189,19 @@ func (v *Volume) openKeys(keys Keys) (err error) {
 		Volume: v.info.ID, Keys: keys, Nonces: v.nonces,
 		Damage: v.damaged, MakeRoom: v.wake,
 	}
+	if !v.opts.ReadOnly {
+		if v.env.MaxSize, err = sizeLimit(v.st); err != nil {
+			return err
+		}
+	}
 	return v.env.SetPageCache(v.opts.PageCache)
 }
 
 // openJournal opens the journal and brings home what it holds.
 func (v *Volume) openJournal() error {
+	if v.opts.ReadOnly && v.opts.NoJournal {
+		return nil
+	}
 	cfg := journal.Config{Volume: v.info.ID, Cipher: v.jcipher, Nonces: v.nonces}
 	j, records, err := journal.Open(v.st, JournalDir, cfg, v.opts.ReadOnly)
 	if err != nil {
@@ -216,6 +228,9 @@ func (v *Volume) openJournal() error {
 		return err
 	}
 	v.journal, v.env.Journal = j, j
+	if !j.Stats().Direct {
+		v.log.Warn("the backing file system refuses direct I/O: the journal is written through the page cache, which is slower and as safe")
+	}
 	return nil
 }
 

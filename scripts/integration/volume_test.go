@@ -46,8 +46,14 @@ func onDisks(t *testing.T, test func(t *testing.T, v *volume)) {
 
 func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 	t.Helper()
-	v := &volume{t: t, scratch: newScratch(t)}
-	disk, err := rig.NewDisk(t.Context(), v.scratch, fsType, diskSize)
+	scratch := newScratch(t)
+	return newVolumeOn(t, scratch, newDisk(t, scratch, fsType, diskSize), o)
+}
+
+// newDisk makes a disk that lasts until the end of the test.
+func newDisk(t *testing.T, base, fsType string, size int64) *rig.Disk {
+	t.Helper()
+	disk, err := rig.NewDisk(t.Context(), base, fsType, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +62,13 @@ func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 			t.Error(err)
 		}
 	})
-	v.disk = disk
+	return disk
+}
+
+func newVolumeOn(t *testing.T, scratch string, disk *rig.Disk, o rig.Options) *volume {
+	t.Helper()
+	v := &volume{t: t, scratch: scratch, disk: disk}
+	var err error
 	o.Akvfs = cmp.Or(os.Getenv("AKVFS_TEST_BINARY"), filepath.Join(repo, "bin/akvfs"))
 	if s := os.Getenv("AKVFS_TEST_OPTIONS"); s != "" {
 		o.MountOptions = append(o.MountOptions, strings.Split(s, ",")...)
