@@ -14,16 +14,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/akvfs/akvfs/fs/audit"
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/confdir"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 func keyError(class keymgr.Class) error {
@@ -41,6 +45,27 @@ var diagnosed = []struct {
 	row  string
 	code int
 }{
+	{&notOwnError{"/etc/akvfs"}, "not this user's", 16},
+	{&confdir.NoEntryError{Noun: "project", Name: "p"}, "no such project", 1},
+	{&confdir.NoEntryError{Noun: "cluster", Name: "c"}, "no such cluster", 1},
+	{&confdir.NameError{Noun: "project", Name: "a/b"}, "bad name", 2},
+	{&confdir.BusyError{Noun: "project", Name: "p"}, "being changed", 15},
+	{&confdir.UnsafeError{Path: "/p", Why: "is a symbolic link"}, "unsafe file", 16},
+	{&project.CredentialError{Err: &confdir.UnsafeError{Path: "/p", Why: "holds a secret"}}, "unsafe file", 16},
+	{&project.CredentialError{Err: errors.New("it is not there")}, "credential not usable", 12},
+	{&project.ExistsError{Name: "p"}, "project there already", 2},
+	{&project.InvalidError{Problems: []project.Problem{{Field: "tenant_id", What: "is odd"}}}, "configuration wrong", 2},
+	{&cluster.RecordError{Path: "/p", Why: "is not TOML"}, "cluster's record damaged", 1},
+	{&cluster.StateError{Name: "c", State: cluster.StateEnabling}, "cluster half done", 13},
+	{&cluster.EnabledError{Name: "c"}, "cluster enabled already", 2},
+	{&cluster.OtherError{Name: "c", What: "project"}, "cluster is another", 2},
+	{&cluster.CollisionError{Path: "/d", Cluster: "c"}, "directory of another cluster", 2},
+	{&cluster.ForeignKeyError{Backing: "/b"}, "volume of another key", 2},
+	{&cluster.ProjectInUseError{Project: "p", Clusters: []string{"c"}, Snapshots: []string{"/s"}}, "project in use", 15},
+	{pathErr(daemon.RoleData, daemon.ProblemMissing), "data directory missing", 2},
+	{pathErr(daemon.RoleBacking, daemon.ProblemOtherDisk), "on another file system", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemMounted), "file system of its own", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemNotEmpty), "data directory not empty", 2},
 	{context.Canceled, "interrupted", 1},
 	{&keymgr.KeyError{Class: keymgr.Unreachable, Err: context.Canceled}, "interrupted", 1},
 	{&control.Error{Code: control.CodeDenied, Message: "m"}, "not permitted by the daemon", 16},
@@ -85,6 +110,11 @@ var diagnosed = []struct {
 	{&snapshot.NewerError{Format: 2}, "newer snapshot", 13},
 	{&damagedError{}, "snapshot damaged", 14},
 	{&snapshot.DamageError{Path: "p", What: "w"}, "snapshot damaged", 14},
+	{&snapshot.StreamError{Offset: 1, What: "w"}, "stream damaged", 14},
+	{&snapshot.OtherVolumeError{Name: "n", Volume: "v"}, "stream of another volume", 2},
+	{&snapshot.BaseError{Name: "n"}, "base missing", 1},
+	{&snapshot.FileExistsError{Path: "/f"}, "export there already", 2},
+	{&snapshot.FileInUseError{Path: "/f"}, "export under way", 15},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrConverting}, "conversion not finished", 13},
 	{convert.ErrUnfinished, "conversion not finished", 13},
 	{convert.ErrInUse, "conversion under way", 15},
@@ -103,6 +133,8 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeBusy, Message: "m"}, "mount busy", 15},
 	{&daemon.LingeringError{Mountpoint: "/m"}, "mount lingers", 15},
 	{&control.Error{Code: daemon.CodeLingering, Message: "m"}, "mount lingers", 15},
+	{&control.Error{Code: daemon.CodeUnfinished, Message: "m"}, "unmounted unfinished", 1},
+	{&daemon.UnfinishedError{Mountpoint: "/m", Err: syscall.EROFS}, "unmounted unfinished", 1},
 	{&daemon.NotMountedError{Path: "/m"}, "not mounted", 1},
 	{&daemon.LockedError{Backing: "/b", Why: "locked by hand"}, "volume locked", 1},
 	{&control.Error{Code: daemon.CodeLocked, Message: "m"}, "volume locked", 1},
@@ -130,11 +162,13 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeInvalidKey, Message: "m"}, "key not usable", 2},
 	{&keymgr.UnopenedError{Errors: []*keymgr.KeyError{keyError(keymgr.Unreachable).(*keymgr.KeyError), keyError(keymgr.Revoked).(*keymgr.KeyError)}}, "vault unreachable", 10},
 	{keymgr.ErrKeyringExists, "keyring exists", 2},
+	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrRestoring}, "restoration interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrIncomplete}, "creation interrupted", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrNotVolume}, "not a volume", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
+	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &journal.CorruptError{What: "w"}}, "journal damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.IntegrityError{Path: "p", What: "w"}}, "volume damaged", 14},
@@ -147,6 +181,9 @@ var diagnosed = []struct {
 	{&fs.PathError{Op: "write", Path: "/b", Err: syscall.ENOSPC}, "disk full", 1},
 	{syscall.EDQUOT, "disk full", 1},
 	{&audit.Error{Path: "/a", Err: syscall.ENOSPC}, "audit log not writable", 1},
+	{&keymgr.KeyError{Class: keymgr.Unreachable, Code: "FileNotFound"}, "key store missing", 10},
+	{&keymgr.KeyError{Class: keymgr.Invalid, Code: "UnsafeFile"}, "key store unsafe", 2},
+	{&keymgr.KeyError{Class: keymgr.Invalid, Code: "KeyExists"}, "key store there already", 2},
 	{&control.Error{Code: daemon.CodeAudit}, "audit log not writable", 1},
 	{pathErr(daemon.RoleAuditLog, daemon.ProblemInsideBacking), "audit log in the volume", 2},
 	{pathErr(daemon.RoleAuditLog, daemon.ProblemInsideMount), "audit log in the volume", 2},

@@ -39,12 +39,13 @@ What comes out is plaintext. Mind where it goes.`,
 		p := newProgress(a.err)
 		defer p.end()
 		if to != "" {
-			return export.Dir(ctx, t, paths, to, p.observe)
+			err := export.Dir(ctx, t, paths, to, p.observe)
+			return a.stopped(err, "the same command goes on where it stopped")
 		}
 		if isTerminal(a.out) {
 			return &usageError{cmd.CommandPath(), errors.New("a tar stream does not go to a terminal: redirect it, or use --to DIR")}
 		}
-		return export.Tar(ctx, t, paths, a.out, p.observe)
+		return a.stopped(export.Tar(ctx, t, paths, a.out, p.observe), "the tar stream is not complete")
 	})
 }
 

@@ -97,7 +97,10 @@ func TestKeyUsageCommand(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", says, out)
 		}
 	}
-	if out := w.ok("key", "usage", w.keyID()).out; !strings.Contains(out, "This key may be disabled, as far as these volumes go") {
+	if out := w.ok("key", "usage", w.keyID()).out; !strings.Contains(out, "No volume was looked at") || strings.Contains(out, "may be disabled, as far") {
+		t.Error(out)
+	}
+	if out := w.ok("key", "usage", "file:///other.json", "--scan", w.dir).out; !strings.Contains(out, "This key may be disabled, as far as these volumes go") {
 		t.Error(out)
 	}
 	w.mount()

@@ -79,7 +79,7 @@ func usageText(u daemon.KeyUsage) []string {
 	for _, v := range needed {
 		lines = append(lines, fmt.Sprintf("Version %s is needed: do not disable it.%s", v, alone(soleOf[v])))
 	}
-	looked := fmt.Sprintf("%d volumes were looked at: the mounted ones", u.Volumes)
+	looked := fmt.Sprintf("%s looked at: the mounted ones", volumesWere(u.Volumes))
 	if len(u.Scanned) > 0 {
 		looked += ", and those below " + strings.Join(u.Scanned, ", ")
 	}
@@ -88,10 +88,23 @@ func usageText(u daemon.KeyUsage) []string {
 	if len(needed) == 0 {
 		subject = "This key"
 	}
-	if len(u.Unread) > 0 {
+	switch {
+	case len(u.Unread) > 0:
 		return append(lines, "Which versions may be disabled cannot be told: not everything could be read.")
+	case u.Volumes == 0:
+		return append(lines, "Which versions may be disabled cannot be told: name the directories that hold volumes with --scan DIR.")
 	}
 	return append(lines, subject+" may be disabled, as far as these volumes go.")
+}
+
+func volumesWere(n int) string {
+	switch n {
+	case 0:
+		return "No volume was"
+	case 1:
+		return "One volume was"
+	}
+	return fmt.Sprintf("%d volumes were", n)
 }
 
 // versions lists the versions that are needed, and how many volumes each opens

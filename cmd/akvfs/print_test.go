@@ -9,6 +9,7 @@ import (
 
 	"github.com/akvfs/akvfs/fs/alert"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr/file"
 )
@@ -32,7 +33,7 @@ func sample(at time.Time) daemon.Status {
 			{KeyID: "file:///key.json", Version: "v2", Operation: "encrypt", Algorithm: "RSA-OAEP-256", Provider: "file", State: daemon.KeyUnknown, Created: at},
 		},
 		Alerts: []alert.Alert{{Name: alert.Integrity, Severity: alert.Critical, Since: at, Detail: "3 integrity errors"}},
-		Stats:  &volume.Stats{IntegrityErrors: 3},
+		Stats:  &volume.Stats{IntegrityErrors: 3, Journal: journal.Stats{Used: 5 << 19, Capacity: 126 << 20, Direct: true}}, WritePolicy: daemon.WriteFullData,
 	}
 }
 
@@ -57,10 +58,28 @@ Key                file:///key.json
   version          v2 (encrypt, RSA-OAEP-256), wraps since 2030-01-02 03:04:05 +0000
   state            unknown
 Alert              integrity (critical) since 2030-01-02 03:04:05 +0000: 3 integrity errors
+Journal            1% in use, full-data policy
 Integrity errors   3
 `
 	var out bytes.Buffer
 	if err := printStatus(&out, sample(at)); err != nil || out.String() != want {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestJournalText(t *testing.T) {
+	s := daemon.Status{WritePolicy: daemon.WriteFullData, Stats: &volume.Stats{Journal: journal.Stats{Capacity: 1 << 20, Failed: true}}}
+	if text := journalText(s); !strings.Contains(text, "0% in use") || !strings.Contains(text, "through the page cache") || !strings.Contains(text, "it has failed") {
+		t.Error(text)
+	}
+}
+
+// A daemon that does not answer tells nothing of its volume.
+func TestPrintSilent(t *testing.T) {
+	at := utc(t)
+	var out bytes.Buffer
+	s := daemon.Status{State: daemon.StateMounted, Mountpoint: "/m", PID: 7, Since: &at, VolumeID: "id", Note: "its daemon has not answered"}
+	if err := printStatus(&out, s); err != nil || !strings.Contains(out.String(), "Volume             id\n") || strings.Contains(out.String(), "0001") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -119,7 +119,12 @@ func TestMountRefusedByVolume(t *testing.T) {
 		{"newer volume", func(w *world) { w.edit("volume.json", field("format", 99)) }, 13, "newer than"},
 		{"unknown feature", func(w *world) { w.edit("volume.json", field("features", []string{"teleport"})) }, 13, "teleport"},
 		{"newer keyring", func(w *world) { w.edit("keyring.json", field("format", 99)) }, 13, "format 99"},
-		{"volume.json is nonsense", func(w *world) { w.edit("volume.json", replace("{", "[")) }, 13, "volume.json is damaged"},
+		{"volume.json is nonsense", func(w *world) { w.edit("volume.json", replace("{", "[")) }, 14, `volume.json": it cannot be read`},
+		{"volume.json is lost", func(w *world) {
+			w.write(join(w.backing, "something"), "")
+			w.must(os.Remove(join(w.backing, ".akvfs", "volume.json")))
+		}, 14, `volume.json": it is missing`},
+		{"the journal is lost", func(w *world) { w.must(os.RemoveAll(join(w.backing, ".akvfs", "journal"))) }, 14, "journal is damaged"},
 		{"volume.json is another's", func(w *world) { w.edit("volume.json", field("cluster", "rs1")) }, 14, "volume description"},
 		{"no keyring", func(w *world) { w.must(os.Remove(join(w.backing, ".akvfs", "keyring.json"))) }, 14, "keyring.json"},
 		{"keyring is nonsense", func(w *world) { w.edit("keyring.json", replace("{", "[")) }, 14, "integrity"},
@@ -224,7 +229,7 @@ func TestMountPermissions(t *testing.T) {
 func TestRunDirOfOthers(t *testing.T) {
 	w := newVolume(t)
 	run := w.mkdir(join(w.dir, "run"))
-	for _, mode := range []os.FileMode{0o777, 0o750} {
+	for _, mode := range []os.FileMode{0o777, 0o770} {
 		w.must(os.Chmod(run, mode))
 		w.untouched(func() { w.refused(16, "is not safe", "mount", w.backing, w.mountpoint) })
 		w.refused(16, "is not safe", "status")

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,7 +22,7 @@ func newStatus(a *app) *cobra.Command {
 		Use:   "status [VOLUME]",
 		Short: "Show a volume, or all that are mounted",
 		Long: `Show the state of VOLUME, a backing directory, a mount point or a volume's ID;
-without it, of all volumes that this user has mounted. An unmounted volume is
+without it, of all volumes that this user has mounted, or has a role for. An unmounted volume is
 described without its keys: nothing is asked of the vault.
 
 States: unmounted; mounted; grace (the key vault cannot be reached, still
@@ -39,7 +43,7 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			if len(given) == 1 {
-				s, err := daemon.StatusOf(ctx, a.runDir(), given[0])
+				s, err := daemon.StatusOf(ctx, a.runDirFor(given[0]), given[0])
 				if err != nil {
 					return err
 				}
@@ -48,7 +52,7 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 				}
 				return printStatus(a.out, s)
 			}
-			all, err := daemon.Statuses(ctx, a.runDir())
+			all, err := a.statuses(ctx)
 			if err != nil {
 				return err
 			}
@@ -60,6 +64,25 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// statuses describes this user's volumes and, where the user has a role, those
+// that root has mounted.
+func (a *app) statuses(ctx context.Context) ([]daemon.Status, error) {
+	all, err := daemon.Statuses(ctx, a.runDir())
+	if err != nil || os.Geteuid() == 0 || a.getenv("AKVFS_RUN_DIR") != "" {
+		return all, err
+	}
+	theirs, err := daemon.Statuses(ctx, systemRunDir)
+	if errors.Is(err, fs.ErrPermission) {
+		err = nil // no daemon there answers others
+	}
+	for _, s := range theirs {
+		if len(s.AKIs) > 0 {
+			all = append(all, s)
+		}
+	}
+	return all, err
 }
 
 // printStatuses prints a table with a line for each volume.
@@ -109,7 +132,11 @@ func printStatus(w io.Writer, s daemon.Status) error {
 		row("Note", "%s", s.Note)
 	}
 	row("Cluster", "%s", dash(s.Cluster))
-	row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	if s.Format == 0 { // a daemon that does not answer
+		row("Volume", "%s", s.VolumeID)
+	} else {
+		row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	}
 	if s.CheckInterval != "" {
 		row("Key checks", "every %s, %s of grace", s.CheckInterval, s.Grace)
 	}
@@ -132,10 +159,26 @@ func printStatus(w io.Writer, s daemon.Status) error {
 	if s.FrozenUntil != nil {
 		row("Frozen", "until %s, or `akvfs thaw`", clock(*s.FrozenUntil))
 	}
+	if s.WritePolicy != "" && s.Stats != nil {
+		row("Journal", "%s", journalText(s))
+	}
 	if s.Stats != nil {
 		row("Integrity errors", "%d", s.Stats.IntegrityErrors)
 	}
 	return t.Flush()
+}
+
+// journalText tells how full the journal is, and how it is written.
+func journalText(s daemon.Status) string {
+	j := s.Stats.Journal
+	text := fmt.Sprintf("%d%% in use, %s policy", j.Used*100/max(j.Capacity, 1), s.WritePolicy)
+	if !j.Direct {
+		text += ", through the page cache (the file system refuses direct I/O)"
+	}
+	if j.Failed {
+		text += "; it has failed, and takes nothing more until the next mount"
+	}
+	return text
 }
 
 // printCustody says why a volume is not served as it should be, or will not be.

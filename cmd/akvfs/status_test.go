@@ -66,7 +66,7 @@ func TestStatusMounted(t *testing.T) {
 		t.Error(table)
 	}
 	text := w.ok("status", w.mountpoint).out
-	for _, want := range []string{"mounted", "available, checked", "every 1s, 2h of grace", "Integrity errors"} {
+	for _, want := range []string{"mounted", "available, checked", "every 1s, 2h of grace", "Integrity errors", "full-data policy"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing from\n%s", want, text)
 		}

@@ -70,6 +70,7 @@ func (f *File) writeDirect(l *landing, p []byte, off int64) (int, error) {
 		n := min(len(l.entries)-done, int(format.GroupBlocks-first%format.GroupBlocks))
 		ct := l.run[done*format.BlockSize : (done+n)*format.BlockSize]
 		if err := f.writeRun(ct, format.BlockOffset(first)); err != nil {
+			f.oweEnd(err)
 			return done * format.BlockSize, err
 		}
 		for i := range n {

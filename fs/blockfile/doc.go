@@ -18,6 +18,8 @@
 //   - A block is read from dirty, else from flight, else from home, and from
 //     home only under its entry's tag; a hole is zeros at home too.
 //   - A tag page in memory is either pinned (newer than home) or verified.
+//   - What a record takes away is gone at home before the file takes another
+//     change; see overdue.go.
 //   - Plaintext past the end of the file, within the last block, is zeros.
 //
 // Locks, in order: File.home (held by whoever changes the backing file's

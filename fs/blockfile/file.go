@@ -54,6 +54,8 @@ type File struct {
 	saved     time.Time      // mtime as the backing file has it; zero: unknown
 	logged    time.Time      // mtime as of the last record
 	logTime   bool           // mtime is to be committed even if nothing else is
+	overdue   []func() error // see overdue.go
+	cause     error          // of the last failure of what is overdue
 	room      room           // where the backing file is known to be allocated
 	first     time.Time      // when the oldest dirty block came, for the commit interval
 	latest    time.Time      // when the latest write came
@@ -82,11 +84,7 @@ func (d *debt) settle(upTo uint64) { d.paid.Store(max(d.paid.Load(), upTo)) }
 // Open makes a File of an open backing file. back becomes the File's. path is
 // the name in the backing directory.
 func Open(env *Env, back store.File, path string) (*File, error) {
-	f := &File{
-		env: env, back: back, path: path, version: env.seq.Add(1),
-		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
-		direct: map[int64]format.Entry{},
-	}
+	f := newFile(env, back, path)
 	attr, err := back.Stat()
 	if err != nil {
 		return nil, err
@@ -110,6 +108,14 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 		f.size, f.committed = 0, 0
 	}
 	return f, f.checkEnd()
+}
+
+func newFile(env *Env, back store.File, path string) *File {
+	return &File{
+		env: env, back: back, path: path, version: env.seq.Add(1),
+		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
+		direct: map[int64]format.Entry{},
+	}
 }
 
 // checkEnd proves the size: the last tag page repeats it.
@@ -279,7 +285,7 @@ func (f *File) Quiet(since time.Time) bool {
 func (f *File) Pending() (commit bool, since time.Time, writeback, sync bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.uncommitted(), f.first, len(f.flight)+len(f.pages) > 0 || f.timeOwed(), f.unsynced.due()
+	return f.uncommitted(), f.first, len(f.flight)+len(f.pages)+len(f.overdue) > 0 || f.timeOwed(), f.unsynced.due()
 }
 
 // uncommitted reports whether a commit has anything to do. Called with mu held.
@@ -303,6 +309,7 @@ func (f *File) Close() error {
 	f.closed, f.size, f.committed, f.logTime, f.saved = true, 0, 0, false, f.mtime
 	clear(f.flight)
 	clear(f.direct)
+	f.overdue = nil
 	if f.intent {
 		f.env.Journal.Unreserve(f.held)
 		f.intent = false
@@ -314,6 +321,18 @@ func (f *File) Close() error {
 		f.cipher = nil
 	}
 	return f.back.Close()
+}
+
+// Leave is Close of a file that Inspect opened, but for the backing file, which
+// stays open.
+func (f *File) Leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.cipher != nil {
+		f.cipher.Destroy()
+		f.cipher = nil
+	}
 }
 
 // Trim gives back what was allocated ahead of writes that never came.

@@ -9,10 +9,11 @@ import (
 
 // CutHome makes a backing file that is longer the right length for size
 // plaintext bytes, with nothing but a hole after the last page. Recovery does
-// the same when it repeats a cut.
+// the same when it repeats a cut. One that stopped half-way has left the file
+// at its last page's end, and is completed by the next.
 func CutHome(back store.File, size int64) error {
 	attr, err := back.Stat()
-	if err != nil || attr.Size <= format.PagesEnd(size) {
+	if err != nil || attr.Size < format.PagesEnd(size) {
 		return err
 	}
 	if err := back.Truncate(format.PagesEnd(size)); err != nil {

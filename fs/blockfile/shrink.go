@@ -21,6 +21,9 @@ func (f *File) Truncate(size int64) error {
 	if size > f.env.maxSize() {
 		return syscall.EFBIG
 	}
+	if err := f.catchUp(); err != nil {
+		return err
+	}
 	grown, err := f.grow(size)
 	if grown || err != nil {
 		return err
@@ -35,7 +38,7 @@ func (f *File) grow(size int64) (bool, error) {
 	if size <= f.size {
 		return size == f.size, nil
 	}
-	if err := f.ensureHeader(); err != nil {
+	if err := f.mayChange(); err != nil {
 		return false, err
 	}
 	f.markFirst()
@@ -125,6 +128,9 @@ func (f *File) isHole(number int64) (bool, error) {
 // sees the file between the two.
 func (f *File) giveUp(change func() (*journal.Record, func() error, error)) error {
 	for {
+		if err := f.catchUp(); err != nil {
+			return err
+		}
 		if _, err := f.submit(); err != nil {
 			return err
 		}
@@ -153,7 +159,7 @@ func (f *File) tryGiveUp(change func() (*journal.Record, func() error, error), r
 	defer f.home.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.dirty)+1 > f.env.Journal.MaxBlocks() {
+	if len(f.dirty)+1 > f.env.Journal.MaxBlocks() || f.behind() != nil {
 		f.env.Journal.Unreserve(room)
 		return false, nil
 	}
@@ -172,7 +178,10 @@ func (f *File) tryGiveUp(change func() (*journal.Record, func() error, error), r
 		return true, err
 	}
 	f.unsynced.add()
-	return true, atHome()
+	if err := atHome(); err != nil {
+		f.owe(atHome, err) // it is durable all the same
+	}
+	return true, nil
 }
 
 // cut shortens the file. Called with home and mu held.

@@ -43,9 +43,12 @@ func (f *File) Allocate(mode uint32, off, n int64) error {
 
 // preallocate takes room for a range of blocks, and grows the file to its end.
 func (f *File) preallocate(off, n int64, keep bool) error {
+	if err := f.catchUp(); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.ensureHeader(); err != nil {
+	if err := f.mayChange(); err != nil {
 		return err
 	}
 	first, last := off/format.BlockSize, (off+n-1)/format.BlockSize

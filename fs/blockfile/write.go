@@ -56,6 +56,9 @@ func (f *File) WriteBack(p []byte, off int64) (int, error) {
 
 // writeSpan writes as much as fits into a run.
 func (f *File) writeSpan(p []byte, off int64) error {
+	if err := f.catchUp(); err != nil {
+		return err
+	}
 	l, err := f.prepare(p, off)
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (f *File) writeSpan(p []byte, off int64) error {
 func (f *File) write(l *landing, p []byte, off int64) (pending int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.ensureHeader(); err != nil {
+	if err := f.mayChange(); err != nil {
 		return 0, err
 	}
 	if err := f.allocate(off, int64(len(p))); err != nil {

@@ -50,6 +50,9 @@ func (f *File) syncHome() error {
 
 // writeback does the work of Writeback. Called with home held.
 func (f *File) writeback() error {
+	if err := f.settleOverdue(); err != nil {
+		return err
+	}
 	w, err := f.gather()
 	if err != nil {
 		return err

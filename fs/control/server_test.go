@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -329,5 +330,32 @@ func TestGarbage(t *testing.T) {
 	}
 	if err := dir.Client("v").Call(context.Background(), "none", nil, nil, nil); err != nil {
 		t.Fatalf("after the garbage: %v", err)
+	}
+}
+
+// A process that is short of descriptors for a while answers again afterwards.
+func TestServeShortOfDescriptors(t *testing.T) {
+	dir, _ := testServer(t, &Server{Methods: map[string]Method{"echo": echo}})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: filepath.Join(dir.Path(), "v.sock")})
+	time.Sleep(2 * acceptPause) // for Serve to meet it
+	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Client("v").Call(t.Context(), "echo", map[string]string{"text": "x"}, nil, nil); err != nil {
+		t.Error(err)
 	}
 }

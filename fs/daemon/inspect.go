@@ -83,6 +83,9 @@ func (d *Daemon) Status() Status {
 		ReadOnly: d.cfg.ReadOnly, CheckInterval: short(d.cfg.CheckInterval), Grace: short(d.cfg.Grace),
 		Stats: &stats,
 	}
+	if !d.cfg.ReadOnly {
+		s.WritePolicy = WriteFullData
+	}
 	s.describe(d.info, d.keys.keyring())
 	d.keys.watch.fill(s.AKIs)
 	d.guard.fill(&s, d.now())

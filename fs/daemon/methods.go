@@ -8,6 +8,7 @@ import (
 
 	"github.com/akvfs/akvfs/fs/audit"
 	"github.com/akvfs/akvfs/fs/control"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
 )
@@ -25,6 +26,7 @@ const (
 const (
 	CodeBusy        = "busy"
 	CodeLingering   = "lingering"
+	CodeUnfinished  = "unfinished" // unmounted, but not all is committed
 	CodeRevoked     = "revoked"
 	CodeCredentials = "credentials"
 	CodeUnreachable = "unreachable"
@@ -82,9 +84,11 @@ func Code(err error) string {
 	var unrecorded *audit.Error
 	var busy *BusyError
 	var lingering *LingeringError
+	var unfinished *UnfinishedError
 	var key *keymgr.KeyError
 	var keyring *keymgr.IntegrityError
 	var damaged *volume.IntegrityError
+	var rollback *highwater.RollbackError
 	var locked *LockedError
 	if code := refusalCode(err); code != "" {
 		return code
@@ -96,11 +100,13 @@ func Code(err error) string {
 		return CodeBusy
 	case errors.As(err, &lingering):
 		return CodeLingering
+	case errors.As(err, &unfinished):
+		return CodeUnfinished
 	case errors.As(err, &locked):
 		return CodeLocked
 	case errors.As(err, &key):
 		return keyCode(key.Class)
-	case errors.As(err, &keyring), errors.As(err, &damaged):
+	case errors.As(err, &keyring), errors.As(err, &damaged), errors.As(err, &rollback):
 		return CodeIntegrity
 	}
 	return control.CodeFailed

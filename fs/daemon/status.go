@@ -49,12 +49,19 @@ type Status struct {
 	AKIs       []AKIStatus       `json:"akis"`
 	Rewrap     *RewrapStatus     `json:"rewrap"` // since the mount; nil: there was none
 
+	// WritePolicy says what of an overwritten block the journal holds before it
+	// is written home: WriteFullData always. "" if nothing is written.
+	WritePolicy string `json:"write_policy"`
+
 	FrozenUntil *time.Time `json:"frozen_until"` // nil: it is not
 
 	Alerts []alert.Alert `json:"alerts"` // that fire; always empty if unmounted
 
 	Stats *volume.Stats `json:"stats"` // nil if unmounted
 }
+
+// WriteFullData is a WritePolicy: the journal holds all of a block.
+const WriteFullData = "full-data"
 
 // MasterKeyStatus is one master key of the keyring.
 type MasterKeyStatus struct {

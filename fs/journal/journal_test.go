@@ -40,7 +40,7 @@ func newJournalOn(t testing.TB, st store.FS, cfg Config, size int64) {
 	if err := Create(st, "journal", size); err != nil {
 		t.Fatal(err)
 	}
-	if err := Initialize(st, "journal", cfg); err != nil {
+	if err := Initialize(st, "journal", cfg, 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -223,6 +223,9 @@ func TestRoom(t *testing.T) {
 		}
 		if !ok {
 			break
+		}
+		if n*4*page > MinSize {
+			t.Fatal("it takes more than it has room for")
 		}
 		if err := j.Wait(j.Submit(sample(n, 4), room)); err != nil {
 			t.Fatal(err)

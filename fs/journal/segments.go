@@ -77,6 +77,9 @@ type segments struct {
 
 func openSegments(st store.FS, dir string, readOnly bool) (*segments, error) {
 	entries, err := st.ReadDir(dir)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil, &CorruptError{"its directory is missing"}
+	}
 	if err != nil {
 		return nil, err
 	}

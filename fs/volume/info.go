@@ -28,6 +28,9 @@ var (
 	ErrNotVolume = errors.New("not an akvfs volume")
 	// ErrIncomplete says that a volume's creation was interrupted. It wraps ErrNotVolume.
 	ErrIncomplete = fmt.Errorf("%w: its creation was interrupted", ErrNotVolume)
+	// ErrRestoring says that the directory is being restored from a snapshot
+	// (package snapshot). It wraps ErrNotVolume.
+	ErrRestoring = fmt.Errorf("%w: its restoration from a snapshot was not finished", ErrNotVolume)
 	// ErrConverting says that the directory is being encrypted or decrypted in
 	// place (package convert). It wraps ErrNotVolume.
 	ErrConverting = fmt.Errorf("%w: its encryption or decryption in place was not finished", ErrNotVolume)
@@ -72,28 +75,52 @@ const (
 	// JournalDir holds the segments of the journal.
 	JournalDir   = MetaDir + "/journal"
 	lockName     = MetaDir + "/lock"
-	convertDir   = ".akvfs-convert" // package convert's
+	convertDir   = ".akvfs-convert"            // package convert's
+	restoreName  = MetaDir + "/restoring.json" // package snapshot's
 	maxInfoBytes = 64 << 10
 )
 
 // ReadInfo reads what a volume tells without keys. Errors are ErrNotVolume,
-// ErrIncomplete, ErrConverting, a *NewerFormatError or the store's. Only Open proves that
-// the answer is genuine.
+// ErrIncomplete, ErrRestoring, ErrConverting, a *NewerFormatError, an
+// *IntegrityError or the store's. Only Open proves that the answer is genuine.
 func ReadInfo(st store.FS) (Info, error) {
 	if _, err := st.Stat(convertDir); err == nil {
 		return Info{}, ErrConverting
 	}
 	data, err := Metadata(st).ReadFile(InfoFile)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
-		if _, err := st.Stat(MetaDir); err == nil {
-			return Info{}, ErrIncomplete
-		}
-		return Info{}, ErrNotVolume
+		return Info{}, withoutInfo(st)
 	}
 	if err != nil {
 		return Info{}, err
 	}
 	return parseInfo(data)
+}
+
+// withoutInfo tells what a directory without a description is. A creation
+// writes that last, and before it nothing into the tree: where something is
+// there, the description of a volume has been lost.
+func withoutInfo(st store.FS) error {
+	if _, err := st.Stat(MetaDir); err != nil {
+		return ErrNotVolume
+	}
+	if _, err := st.Stat(restoreName); err == nil {
+		return ErrRestoring
+	}
+	entries, err := st.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name != MetaDir && e.Name != "lost+found" {
+			return damagedInfo("it is missing")
+		}
+	}
+	return ErrIncomplete
+}
+
+func damagedInfo(how string) error {
+	return &IntegrityError{Path: MetaDir + "/" + InfoFile, What: "volume description", Number: -1, Err: errors.New(how)}
 }
 
 func parseInfo(data []byte) (Info, error) {
@@ -102,7 +129,7 @@ func parseInfo(data []byte) (Info, error) {
 		Features []string `json:"features"`
 	}
 	if err := json.Unmarshal(data, &version); err != nil || version.Format < 1 {
-		return Info{}, fmt.Errorf("%w: %s is damaged", ErrNotVolume, InfoFile)
+		return Info{}, damagedInfo("it cannot be read")
 	}
 	if version.Format > FormatVersion || len(version.Features) > 0 {
 		return Info{}, &NewerFormatError{version.Format, version.Features}
@@ -111,7 +138,7 @@ func parseInfo(data []byte) (Info, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&info); err != nil || (info.Names != NamesEncrypted && info.Names != NamesPlain) {
-		return Info{}, fmt.Errorf("%w: %s is damaged", ErrNotVolume, InfoFile)
+		return Info{}, damagedInfo("it cannot be read")
 	}
 	return info, nil
 }
@@ -147,3 +174,26 @@ func (i Info) verify(keys Keys) error {
 	}
 	return nil
 }
+
+// CheckInfo is stricter than ReadInfo: it wants volume.json byte for byte as
+// akvfs writes it and, with keys, its MAC. keys may be nil. Errors are
+// ReadInfo's, an *IntegrityError or the store's.
+func CheckInfo(st store.FS, keys Keys) (Info, error) {
+	info, err := ReadInfo(st)
+	if err != nil {
+		return info, err
+	}
+	data, err := Metadata(st).ReadFile(InfoFile)
+	if err != nil {
+		return info, err
+	}
+	if again, err := info.encode(); err != nil || !bytes.Equal(again, data) {
+		return info, &IntegrityError{Path: MetaDir + "/" + InfoFile, What: "volume description", Number: -1, Err: errEdited}
+	}
+	if keys == nil {
+		return info, nil
+	}
+	return info, info.verify(keys)
+}
+
+var errEdited = errors.New("it is not in the form that akvfs writes")

@@ -1,13 +1,40 @@
 package volume
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/akvfs/akvfs/fs/store"
 )
+
+// A store that refuses direct I/O is told of once a mount, and written all the
+// same.
+func TestWithoutDirectIO(t *testing.T) {
+	keys := newTestKeys(t, 44)
+	st := store.NewMem(store.Options{NoDirect: true})
+	create(t, st, keys, NamesEncrypted, 1<<20)
+	var log bytes.Buffer
+	v, err := Open(st, keys, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	put(t, v, "f", "content")
+	must(t, v.Sync())
+	must(t, v.Checkpoint())
+	if v.Stats().Journal.Direct {
+		t.Error("it says that it writes directly")
+	}
+	must(t, v.Close())
+	if n := strings.Count(log.String(), "refuses direct I/O"); n != 1 {
+		t.Errorf("told of %d times:\n%s", n, log.String())
+	}
+	v = open(t, st.Crash(3), keys)
+	must(t, readBack(v, "f", []byte("content")))
+	must(t, v.Close())
+}
 
 // Stats tell what an operator must hear of: a journal that fails, write-backs
 // that fail, and how the tag-page cache does.

@@ -77,11 +77,16 @@ func (v *Volume) Readlink(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return v.readTarget(backing)
+}
+
+// readTarget is a backing link's target.
+func (v *Volume) readTarget(backing string) (string, error) {
 	sealed, err := v.st.Readlink(backing)
 	if err != nil || v.names.cipher == nil {
 		return sealed, err
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err == nil {
 		raw, err = v.unseal(raw, "link")
 	}
@@ -125,6 +130,12 @@ func (v *Volume) Getxattr(name, attr string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.readAttr(backing, stored, attr)
+}
+
+// readAttr is the value of a backing object's attribute, which has a name
+// there and one in the tree.
+func (v *Volume) readAttr(backing, stored, attr string) ([]byte, error) {
 	sealed, err := v.st.Getxattr(backing, stored)
 	if err != nil {
 		return nil, noAttrs(err)

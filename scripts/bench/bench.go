@@ -22,6 +22,10 @@ type params struct {
 	Threads  int `json:"threads"`
 	CacheMiB int `json:"cache_mib"`
 	FileMiB  int `json:"file_mib"`
+	// Of the volume that snapshots are taken of, and of the list.
+	SnapshotMiB   int `json:"snapshot_mib"`
+	SnapshotFiles int `json:"snapshot_files"`
+	ListFiles     int `json:"list_files"`
 }
 
 // sample is one figure.
@@ -37,6 +41,7 @@ type bench struct {
 	params
 	repo, python string
 	scratch      string // beside it, on no file system under test
+	akvfs        string // the binary
 	loadTimeout  time.Duration
 }
 
@@ -54,7 +59,7 @@ func newBench(ctx context.Context, c *config, kind, dir, scratch string) (*bench
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{System: s, params: c.params, repo: repo, python: filepath.Join(strings.TrimSpace(venv), "bin/python"), scratch: scratch,
+	b := &bench{System: s, params: c.params, repo: repo, python: filepath.Join(strings.TrimSpace(venv), "bin/python"), scratch: scratch, akvfs: c.akvfs,
 		loadTimeout: 5*time.Minute + 4*time.Duration(c.params.Seconds)*time.Second}
 	if err := b.Init(ctx); err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ func loads() []load {
 		{"sqlite", "SQLite, write-ahead log, each commit synced", sqlite},
 		{"pgbench", "PostgreSQL, pgbench", pgbench},
 		{"recovery", "mount after the daemon was killed", recoveryTime},
+		{"snapshot", "snapshot on XFS", snapshots},
+		{"listing", "list files", listing},
 		{sweepThreads, "append 4 KiB + fdatasync, by jobs", threadSweep},
 		{sweepSizes, "sequential read, cold, by MiB", sizeSweep},
 		{sweepFiles, "a tree, by files", fileSweep},
