@@ -32,6 +32,13 @@ func TestACLs(t *testing.T) {
 		for _, attr := range []string{store.ACLAccess, store.ACLDefault} {
 			must(t, s.v.Setxattr(".", attr, acl, 0))
 		}
+		// Where snapshots and restored volumes are made hands down others.
+		scene, err := store.OpenDisk(s.dir)
+		must(t, err)
+		other := append([]byte{}, acl...)
+		other[14], other[38] = 7, 7 // user 1's, and the others'
+		must(t, scene.Setxattr(".", store.ACLDefault, other, 0))
+		must(t, scene.Close())
 		want := aclsOf(t, s.v)
 		if len(want) != 6 {
 			t.Fatalf("%v", want)
