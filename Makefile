@@ -71,7 +71,13 @@ integration: require-root build wtload ## databases on real mounts over ext4 and
 	go test -tags integration -count=1 -timeout $(INTEGRATION_TIMEOUT) ./scripts/integration
 
 .PHONY: soak
-soak: ## integration, ten times as long: SOAK=N for another factor (needs root)
+soak: require-root build wtload ## all at once on one volume, at random, for SOAK_MINUTES (60); SOAK_RACE=1 with the race detector (needs root)
+	$(if $(SOAK_RACE),CGO_ENABLED=1 go build -race $(BUILDFLAGS) -o bin/akvfs-race ./cmd/akvfs)
+	AKVFS_SOAK_MINUTES=$(or $(SOAK_MINUTES),60) AKVFS_SOAK_SEED=$(SOAK_SEED) AKVFS_TEST_BINARY=$(if $(SOAK_RACE),'$(CURDIR)/bin/akvfs-race') \
+		go test -tags integration -count=1 -v -timeout 0 -run 'TestSoak$$' ./scripts/integration
+
+.PHONY: integration-soak
+integration-soak: ## integration, ten times as long: SOAK=N for another factor (needs root)
 	@$(MAKE) --no-print-directory integration AKVFS_SOAK=$(or $(SOAK),10) INTEGRATION_TIMEOUT=6h
 export AKVFS_SOAK
 
@@ -90,6 +96,14 @@ plots: require-root build ## measure against threads and file sizes, and draw do
 	scripts/setup --bench
 	go run ./scripts/bench -loads threads,sizes -out build/plots.json -plots docs/plots $(BENCHFLAGS)
 
+.PHONY: growth
+growth: require-root build ## measure against 10 to 10^5 files and 1 MiB to 100 GiB, and draw docs/plots (needs root)
+	go run ./scripts/bench -fs bare,akvfs -loads files,sparse -rounds 1 -seconds 300 -out build/growth.json -plots docs/plots $(BENCHFLAGS)
+
+.PHONY: differential-soak
+differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS, DIFFERENTIALSEED; needs root)
+	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),0)
+
 .PHONY: crash-soak
 crash-soak: ## cut the power at about 10^6 points (CRASHSEEDS=8000); prints the first seed, for CRASHFIRST=N
 	go test ./fs/volume -run TestPowerCut -v -timeout 0 -crash.seeds $(or $(CRASHSEEDS),8000) -crash.first $(or $(CRASHFIRST),$(shell date +%s))
@@ -103,8 +117,8 @@ mutate: ## break each rule of the write path, and see that a test notices (MUTAT
 	go run ./scripts/mutate $(MUTATEFLAGS)
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for FUZZTIME (20s)
-	scripts/fuzz $(FUZZTIME)
+fuzz: ## run each fuzz target for FUZZTIME (20s); FUZZKEEP=N keeps that many inputs of each in testdata
+	scripts/fuzz $(FUZZTIME) $(if $(FUZZKEEP),--keep $(FUZZKEEP))
 
 .PHONY: install
 install: build ## install akvfs under DESTDIR and PREFIX (/usr/local)

@@ -13,7 +13,7 @@ const (
 	TagSize   = 16
 )
 
-// maxSubkeys bounds a cipher's cache. A volume draws one nonce prefix a mount,
+// maxSubkeys bounds a cipher's cache. A volume draws a nonce prefix a mount,
 // so that the blocks of a file have as many as there were mounts that wrote
 // it, and most of its blocks have few. A subkey costs about 800 bytes.
 const maxSubkeys = 16

@@ -250,7 +250,7 @@ func TestBlockPathAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, open); n != 0 {
 		t.Errorf("Open allocates %v times", n)
 	}
-	var nonces NonceSource
+	nonces := newNonceSource(fromKernel)
 	next := new([NonceSize]byte)
 	if n := testing.AllocsPerRun(100, func() { nonces.Next(next) }); n != 0 {
 		t.Errorf("Next allocates %v times", n)

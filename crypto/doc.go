@@ -65,7 +65,9 @@
 //     where libraries have copied them.
 //   - Root, and whoever holds CAP_SYS_PTRACE, can read keys while in use.
 //   - A virtual machine that is resumed twice from one snapshot of its memory
-//     uses the same nonces twice. Unmount before taking such snapshots.
+//     under a hypervisor that does not tell Linux of it draws the same bytes in
+//     both until Linux seeds its generator again, within a minute, and may use
+//     nonces twice until then. See [NonceSource].
 //
 // # Locks
 //

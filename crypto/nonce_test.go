@@ -2,90 +2,180 @@ package crypto
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
+	"math/rand/v2"
 	"sync"
 	"testing"
 )
 
 func TestNonceForm(t *testing.T) {
-	s, err := NewNonceSource()
-	check(t, err)
-	if s.prefix == (prefix{}) {
+	s := newNonceSource(fromKernel)
+	first := s.current.Load()
+	if first.prefix == (prefix{}) {
 		t.Error("the prefix is zero")
 	}
 	for _, v := range []struct {
 		count uint64
 		want  string
 	}{
-		{0, "000000000000000000000000"},
-		{1, "000000000000000000000001"},
-		{0xff, "0000000000000000000000ff"},
-		{1 << 32, "000000000000000100000000"},
-		{maxNonces - 1, "000000007fffffffffffffff"},
+		{0, "00000000"},
+		{1, "00000001"},
+		{0xff, "000000ff"},
+		{1 << 24, "01000000"},
+		{seriesLength - 1, "ffffffff"},
 	} {
-		s.count.Store(v.count)
+		first.count.Store(v.count)
 		nonce := [NonceSize]byte(bytes.Repeat([]byte{0xee}, NonceSize))
 		s.Next(&nonce)
-		if want := hex.EncodeToString(s.prefix[:]) + v.want; hex.EncodeToString(nonce[:]) != want {
-			t.Errorf("nonce %d is %x instead of %s", v.count, nonce, want)
+		if !bytes.Equal(nonce[:prefixSize], first.prefix[:]) || hex.EncodeToString(nonce[freshEnd:]) != v.want {
+			t.Errorf("nonce %d is %x instead of %x … %s", v.count, nonce, first.prefix, v.want)
+		}
+		if bytes.Equal(nonce[prefixSize:freshEnd], bytes.Repeat([]byte{0xee}, freshSize)) {
+			t.Errorf("nonce %d has nothing fresh in it", v.count)
 		}
 	}
 }
 
-// TestNoncesEnd: at the end there is a panic, again and again, and no nonce.
-func TestNoncesEnd(t *testing.T) {
-	s, err := NewNonceSource()
-	check(t, err)
-	s.count.Store(maxNonces)
-	for range 3 {
-		var nonce [NonceSize]byte
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Error("a nonce beyond the last")
-				}
-			}()
-			s.Next(&nonce)
-		}()
-		if nonce != [NonceSize]byte{} {
-			t.Errorf("nonce %x was written", nonce)
+// TestNoncePrefixEnds: after the last nonce with a prefix there is another
+// prefix, one for all who ask at that moment, and the counter begins again.
+func TestNoncePrefixEnds(t *testing.T) {
+	s := newNonceSource(fromKernel)
+	first := s.current.Load()
+	first.count.Store(seriesLength - 3)
+	got := make([][NonceSize]byte, 64)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() { s.Next(&got[i]) })
+	}
+	wg.Wait()
+	under := map[prefix]map[uint32]bool{}
+	for _, n := range got {
+		p := prefix(n[:prefixSize])
+		if under[p] == nil {
+			under[p] = map[uint32]bool{}
+		}
+		under[p][binary.BigEndian.Uint32(n[freshEnd:])] = true
+	}
+	if len(under) != 2 || len(under[first.prefix]) != 3 {
+		t.Fatalf("%d prefixes, %d nonces with the first", len(under), len(under[first.prefix]))
+	}
+	delete(under, first.prefix)
+	for _, counts := range under {
+		for i := range uint32(len(got) - 3) {
+			if !counts[i] {
+				t.Errorf("no nonce %d with the second prefix", i)
+			}
 		}
 	}
 }
 
 func TestNoncesNeverRepeat(t *testing.T) {
 	const goroutines, each = 8, 5000
-	var mu sync.Mutex
+	var seen seenNonces
 	var wg sync.WaitGroup
-	seen := map[[NonceSize]byte]bool{}
 	for range 2 { // two sources, as of two mounts
-		s, err := NewNonceSource()
-		check(t, err)
+		s := newNonceSource(fromKernel)
 		for range goroutines {
-			wg.Go(func() {
-				own := make([][NonceSize]byte, each)
-				for i := range own {
-					s.Next(&own[i])
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				for _, n := range own {
-					if seen[n] {
-						t.Errorf("%x again", n)
-					}
-					seen[n] = true
-				}
-			})
+			wg.Go(func() { seen.add(t, draw(s, each)) })
 		}
 	}
 	wg.Wait()
-	if len(seen) != 2*goroutines*each {
-		t.Errorf("%d different nonces", len(seen))
+	if len(seen.all) != 2*goroutines*each {
+		t.Errorf("%d different nonces", len(seen.all))
+	}
+}
+
+// seenNonces complains of a nonce that it has seen.
+type seenNonces struct {
+	mu  sync.Mutex
+	all map[[NonceSize]byte]bool
+}
+
+func (s *seenNonces) add(t *testing.T, nonces [][NonceSize]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[[NonceSize]byte]bool{}
+	}
+	for _, n := range nonces {
+		if s.all[n] {
+			t.Errorf("%x again", n)
+		}
+		s.all[n] = true
+	}
+}
+
+func draw(s *NonceSource, n int) [][NonceSize]byte {
+	nonces := make([][NonceSize]byte, n)
+	for i := range nonces {
+		s.Next(&nonces[i])
+	}
+	return nonces
+}
+
+// resumed is what a source is in a machine that was resumed from a snapshot of
+// its memory: the same in all, but for the kernel's generator.
+func resumed(s *NonceSource, random func([]byte)) *NonceSource {
+	c := &NonceSource{random: random}
+	from := s.current.Load()
+	same := &series{prefix: from.prefix}
+	same.count.Store(from.count.Load())
+	c.current.Store(same)
+	return c
+}
+
+// TestNoncesOfResumedMachines: two machines resumed from one snapshot go on
+// with the same prefix and the same counter, and yet no nonce of one is a
+// nonce of the other: what the kernel gives them tells them apart.
+func TestNoncesOfResumedMachines(t *testing.T) {
+	generator := func(seed byte) func([]byte) {
+		r := rand.NewChaCha8([32]byte{seed})
+		return func(b []byte) { _, _ = r.Read(b) }
+	}
+	s := newNonceSource(generator(0))
+	var seen seenNonces
+	seen.add(t, draw(s, 1000))
+	s.current.Load().count.Store(seriesLength - 10_000) // the prefix ends in both, too
+	one, two := resumed(s, generator(1)), resumed(s, generator(2))
+	a, b := draw(one, 20_000), draw(two, 20_000)
+	for i := range 10_000 {
+		same := bytes.Equal(a[i][:prefixSize], b[i][:prefixSize]) && bytes.Equal(a[i][freshEnd:], b[i][freshEnd:])
+		if !same {
+			t.Fatalf("nonce %d: %x and %x are not those of two copies, so that this test shows nothing", i, a[i], b[i])
+		}
+	}
+	seen.add(t, a)
+	seen.add(t, b)
+}
+
+// TestNoncesAreFresh: the kernel is asked at each nonce. Bytes that were drawn
+// ahead would be in the snapshot, and used twice.
+func TestNoncesAreFresh(t *testing.T) {
+	calls := 0
+	s := newNonceSource(func(b []byte) {
+		calls++
+		fromKernel(b)
+	})
+	calls = 0
+	draw(s, 100)
+	if calls != 100 {
+		t.Errorf("the kernel was asked %d times for 100 nonces", calls)
+	}
+}
+
+func TestNewNonceSource(t *testing.T) {
+	one, err := NewNonceSource()
+	check(t, err)
+	two, err := NewNonceSource()
+	check(t, err)
+	if one.current.Load().prefix == two.current.Load().prefix {
+		t.Error("two sources have one prefix")
 	}
 }
 
 func BenchmarkNonce(b *testing.B) {
-	var s NonceSource
+	s := newNonceSource(fromKernel)
 	b.RunParallel(func(pb *testing.PB) {
 		nonce := new([NonceSize]byte)
 		for pb.Next() {

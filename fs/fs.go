@@ -8,7 +8,8 @@
 //
 // Nothing is ever written: a volume whose daemon was killed is recovered in
 // memory, and the backing directory may be on read-only media. A volume that
-// is mounted answers volume.ErrInUse; read it through its mount.
+// is mounted answers volume.ErrInUse: os.OpenRoot of its mount point gives an
+// FS of the same shape, and a snapshot of it one that stands still.
 //
 // FS has ReadDir, Stat, ReadFile, Lstat and ReadLink, and its files are
 // io.ReaderAt and io.Seeker. All methods of FS and File may be called

@@ -3,16 +3,20 @@ package fs
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/store"
@@ -255,4 +259,46 @@ func makeKey(t testing.TB, path string) {
 	t.Helper()
 	_, err := file.Create(path, file.Options{})
 	must(t, err)
+}
+
+// TestReadOnlyMedia: a volume whose daemon was killed is read from media that
+// nobody can write to.
+func TestReadOnlyMedia(t *testing.T) {
+	backing := newVolume(t, volume.NamesEncrypted, func(v *volume.Volume) { put(t, v, "f", []byte("old")) })
+	media := t.TempDir()
+	withVolume(t, backing, func(v *volume.Volume) {
+		put(t, v, "f", []byte("newest"))
+		must(t, os.CopyFS(filepath.Join(media, "crashed"), os.DirFS(backing)))
+	})
+	must(t, unix.Mount(media, media, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(media, unix.MNT_DETACH)) })
+	must(t, unix.Mount("", media, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	if err := os.WriteFile(filepath.Join(media, "x"), nil, 0o600); !errors.Is(err, syscall.EROFS) {
+		t.Fatalf("the media can be written to: %v", err)
+	}
+	f, err := Open(t.Context(), filepath.Join(media, "crashed"), options)
+	must(t, err)
+	defer f.Close()
+	if got, err := fs.ReadFile(f, "f"); err != nil || string(got) != "newest" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestExample builds the example program and runs it on a volume.
+func TestExample(t *testing.T) {
+	backing := newVolume(t, volume.NamesEncrypted, fillTree(t))
+	program := filepath.Join(t.TempDir(), "readvolume")
+	if out, err := exec.Command("go", "build", "-o", program, "../examples/readvolume").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(program, backing).CombinedOutput()
+	must(t, err)
+	for name, data := range map[string][]byte{"small": []byte("small"), "nothing": nil, "journal/big": medium} {
+		if want := fmt.Sprintf("%x  %s\n", sha256.Sum256(data), name); !bytes.Contains(out, []byte(want)) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if out, err := exec.Command(program, t.TempDir()).CombinedOutput(); err == nil {
+		t.Errorf("it reads what is no volume: %s", out)
+	}
 }

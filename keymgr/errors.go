@@ -68,6 +68,9 @@ type KeyError struct {
 	Vault   string // host name of the vault; for the embedded store its path
 	Key     string // name of the key in the vault; may be empty
 	Version string // empty where none was asked for or known
+	// Since is when this version wrapped the volume's key; zero where it was
+	// not about that.
+	Since time.Time
 	Code    string // the vault's own error code ("KeyDisabled"), or ours
 	Op      string // "wrap", "unwrap", "describe", "open"
 	// RetryAfter is how long the vault asked us to wait, zero if it did not.
@@ -89,6 +92,9 @@ func (e *KeyError) Error() string {
 	}
 	if e.Version != "" {
 		fmt.Fprintf(&b, "version %s ", e.Version)
+	}
+	if !e.Since.IsZero() {
+		fmt.Fprintf(&b, "(in use since %s) ", e.Since.UTC().Format(time.DateOnly))
 	}
 	if e.Vault != "" {
 		fmt.Fprintf(&b, "in %s ", e.Vault)

@@ -146,3 +146,26 @@ func (m *MasterKeys) authenticate(active *crypto.Key) error {
 	}
 	return nil
 }
+
+// Prove verifies the MAC of another generation of this volume's keyring, if the
+// master key that was active in it is one of these: known is false if not, and
+// nothing is proven then. The error is an *IntegrityError.
+func (m *MasterKeys) Prove(other *Keyring) (known bool, err error) {
+	if other.Volume() != m.volume {
+		return true, &IntegrityError{File: KeyringFile, Volume: m.volume, Reason: fmt.Sprintf("it belongs to volume %s", other.Volume())}
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	by := m.masters[other.doc.active().ID]
+	if by == nil {
+		return false, nil
+	}
+	mac, err := other.doc.computeMAC(by.key)
+	if err != nil {
+		return true, err
+	}
+	if !hmac.Equal(mac, other.doc.MAC) {
+		return true, &IntegrityError{File: KeyringFile, Volume: m.volume, Reason: "its authentication code is wrong; it was edited, or is not this volume's"}
+	}
+	return true, nil
+}

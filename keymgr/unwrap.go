@@ -41,7 +41,9 @@ func (u *unlocker) unlock(ctx context.Context, m MasterKey) (*crypto.Key, error)
 		if !ok {
 			return nil, err // ours, not the key's: no other wrap would help
 		}
-		failed = append(failed, ke)
+		dated := *ke
+		dated.Since = w.Created
+		failed = append(failed, &dated)
 	}
 	return nil, verdict(u.volume, failed)
 }

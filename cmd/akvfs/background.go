@@ -180,6 +180,8 @@ func (a *app) serveDetached(ctx context.Context, cfg daemon.Config, f mountFlags
 		return err
 	}
 	unix.Umask(0o077)
+	n := newNotifier(a.getenv)
+	defer onHangup(func() { n.reload(cfg.Logger, log.reopen) })()
 	return serve(ctx, cfg, func(daemon.Status) (func(), error) {
 		if err := log.takeStderr(); err != nil {
 			return nil, err

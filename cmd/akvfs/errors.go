@@ -9,16 +9,20 @@ import (
 	"syscall"
 
 	"github.com/akvfs/akvfs/fs/audit"
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/confdir"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 // Exit codes. They are part of the command line's contract with scripts.
@@ -56,12 +60,12 @@ type failure struct {
 // failures are looked through in order; the first that fits decides.
 var failures = []failure{
 	{"interrupted", is(context.Canceled), exitFailed, ""},
-	{"not permitted by the daemon", wire(control.CodeDenied), exitNotPermitted, "Run the command as root or as the user who mounted the volume."},
+	{"not permitted by the daemon", wire(control.CodeDenied), exitNotPermitted, "Run the command as root or as the user who mounted the volume, or have a role in the cluster's project granted: akvfs project update NAME --owner USER (or --viewer)."},
 	{"older daemon", wire(control.CodeNoMethod, control.CodeVersion), exitFailed, "Unmount and mount the volume again, so that its daemon is of the same version as this command."},
 	{"bad request", wire(control.CodeBadRequest), exitUsage, ""},
 	{"daemon overloaded", wire(control.CodeOverload), exitFailed, "Try again in a moment."},
 	{"daemon gone", as[*control.GoneError](), exitFailed, "See the daemon's log. If it was killed, mount the volume again: that cleans up and recovers what was committed."},
-	{"run directory not safe", as[*control.UnsafeDirError](), exitNotPermitted, "Make the directory yours alone (chmod 0700), or point AKVFS_RUN_DIR to one that is."},
+	{"run directory not safe", as[*control.UnsafeDirError](), exitNotPermitted, "Make the directory yours (chmod 0700), or point AKVFS_RUN_DIR to one that is."},
 
 	{"audit log not writable", anyOf(as[*audit.Error](), wire(daemon.CodeAudit)), exitFailed, "What cannot be put on record is not done. See that the audit log's directory exists, is writable and has room, or name another file: -o audit-log=FILE, or none. umount and SIGTERM end a mount in any case."},
 	{"audit log in the volume", anyOf(problem(daemon.RoleAuditLog, daemon.ProblemInsideBacking), problem(daemon.RoleAuditLog, daemon.ProblemInsideMount)), exitUsage, "The audit log tells of the volume's end and cannot lie in it. Name a file elsewhere: -o audit-log=FILE."},
@@ -99,6 +103,8 @@ var failures = []failure{
 	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
 	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
 	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
+	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk or keyring.json.prev, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
+
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},
 	{"vault unreachable", anyOf(keyClass(keymgr.Unreachable), wire(daemon.CodeUnreachable)), exitUnreachable, "Check the network, DNS, proxy and firewall (the vault's own, too) between this host and the vault, then try again; --key-timeout gives it more time."},
@@ -118,6 +124,11 @@ var failures = []failure{
 	{"not a snapshot", is(snapshot.ErrNotSnapshot), exitNotVolume, "Name a snapshot that `akvfs snapshot list VOLUME` shows. If it is damaged, restore another one."},
 	{"newer snapshot", as[*snapshot.NewerError](), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"snapshot damaged", anyOf(as[*damagedError](), as[*snapshot.DamageError]()), exitIntegrity, "Restore another snapshot. What is not named here can still be read: akvfs export."},
+	{"stream damaged", as[*snapshot.StreamError](), exitIntegrity, "Export the snapshot again, or send the file again: nothing was imported."},
+	{"stream of another volume", as[*snapshot.OtherVolumeError](), exitUsage, "Name that volume, or a directory to import it to."},
+	{"base missing", as[*snapshot.BaseError](), exitFailed, "Import the stream of that snapshot first, to the same directory; or export this one without --base."},
+	{"export there already", as[*snapshot.FileExistsError](), exitUsage, "Choose another name, or remove that file first."},
+	{"export under way", as[*snapshot.FileInUseError](), exitInUse, "Wait for the other akvfs snapshot export, or interrupt it: the next one goes on where it stopped."},
 	{"conversion not finished", anyOf(is(volume.ErrConverting), is(convert.ErrUnfinished)), exitNotVolume, "Finish it with `akvfs convert encrypt DIR`, or go back to plain files with `akvfs convert decrypt DIR`. Nothing is lost."},
 	{"conversion under way", is(convert.ErrInUse), exitInUse, "Wait for the other akvfs convert, or interrupt it: the next one goes on where it stopped."},
 	{"conversion's state damaged", is(convert.ErrState), exitIntegrity, "Each file is in the directory in full, or in .akvfs-convert/volume of it. Restore .akvfs-convert/state.json, or ask before anything is deleted."},
@@ -129,6 +140,27 @@ var failures = []failure{
 	{"files not converted", as[*convert.FilesError](), exitFailed, "These files are as they were, all others are converted. Mend what is wrong with them and run the same command again."},
 
 	{"restoration interrupted", is(volume.ErrRestoring), exitNotVolume, "Run the same `akvfs snapshot restore` again: it goes on where it stopped."},
+	{"not this user's", as[*notOwnError](), exitNotPermitted, "Run the command as root. Roles in a project are for commands on its mounted volumes, such as akvfs status, lock and key rotate."},
+	{"no such project", noEntry("project"), exitFailed, "Configure it first: akvfs project configure NAME --key-id AKI. `akvfs help project configure` tells the rest; `akvfs project list` shows what there is."},
+	{"no such cluster", noEntry("cluster"), exitFailed, "`akvfs cluster list` shows what there is. To make one: akvfs cluster enable NAME --project P --data DIR."},
+	{"bad name", as[*confdir.NameError](), exitUsage, "A name is of 1 to 63 letters (a to z), digits, periods, hyphens and underscores, and begins with a letter or a digit."},
+	{"being changed", as[*confdir.BusyError](), exitInUse, "Wait until that command has ended, and try again."},
+	{"unsafe file", as[*confdir.UnsafeError](), exitNotPermitted, "Give it to root (chown root), and to nobody else: chmod 0600 for a file, 0700 for a directory, and no symbolic link."},
+	{"project there already", as[*project.ExistsError](), exitUsage, "Change it: akvfs project update NAME. `akvfs project show NAME` shows it."},
+	{"configuration wrong", as[*project.InvalidError](), exitUsage, "Nothing was changed. Correct the field; `akvfs help project configure` explains the flags, docs/OPERATIONS.md the file."},
+	{"credential not usable", as[*project.CredentialError](), exitCredentials, "See that the secret or certificate is where the project says. A systemd credential is there only in the service that loads it: LoadCredential=NAME:FILE."},
+	{"cluster's record damaged", as[*cluster.RecordError](), exitFailed, "Correct the file; docs/OPERATIONS.md has its form. The volume itself is not touched by it."},
+	{"cluster half done", as[*cluster.StateError](), exitNotVolume, "Go on with `akvfs cluster enable NAME --project P --data DIR` (as it was begun), or go back to plain files with `akvfs cluster disable NAME`. Nothing is lost."},
+	{"cluster enabled already", as[*cluster.EnabledError](), exitUsage, "Mount it: akvfs cluster mount NAME."},
+	{"cluster is another", as[*cluster.OtherError](), exitUsage, "Name the cluster as it is on record, which `akvfs cluster show NAME` tells, or choose another name."},
+	{"directory of another cluster", as[*cluster.CollisionError](), exitUsage, "Choose another directory; `akvfs cluster list` shows those that are taken."},
+	{"volume of another key", as[*cluster.ForeignKeyError](), exitUsage, "Rotate the volume to the project's key first, with the credentials for both: akvfs key rotate BACKING --to AKI."},
+	{"project in use", as[*cluster.ProjectInUseError](), exitInUse, "Disable the clusters first: akvfs cluster disable NAME. Do not disable or delete the key in the vault before: the clusters, and the snapshots named, open with nothing else."},
+	{"data directory missing", problem(daemon.RoleData, daemon.ProblemMissing), exitUsage, "Name the database's data directory as its configuration has it (storage.dbPath)."},
+	{"on another file system", problem("", daemon.ProblemOtherDisk), exitUsage, "Leave out --backing, and the files are encrypted where they are; or choose a backing directory on the same file system."},
+	{"file system of its own", problem(daemon.RoleData, daemon.ProblemMounted), exitUsage, "Leave out --backing: the mount then covers the encrypted files."},
+	{"data directory not empty", problem(daemon.RoleData, daemon.ProblemNotEmpty), exitUsage, "Somebody has put files where the cluster's data belongs. Look at them, move them away, and run the command again."},
+
 	{"creation interrupted", is(volume.ErrIncomplete), exitNotVolume, "Its creation was interrupted and it holds no data. Run `akvfs init` on it again."},
 	{"not a volume", is(volume.ErrNotVolume), exitNotVolume, "Name the backing directory of a volume, or make one: akvfs init BACKING --key-id AKI."},
 	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError]()), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
@@ -206,6 +238,14 @@ func wire(codes ...string) func(error) bool {
 			}
 		}
 		return false
+	}
+}
+
+// noEntry fits a configuration that is not there.
+func noEntry(noun string) func(error) bool {
+	return func(err error) bool {
+		var none *confdir.NoEntryError
+		return errors.As(err, &none) && none.Noun == noun
 	}
 }
 

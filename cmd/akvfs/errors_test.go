@@ -14,16 +14,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/akvfs/akvfs/fs/audit"
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/fusefs"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/confdir"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 func keyError(class keymgr.Class) error {
@@ -41,6 +45,27 @@ var diagnosed = []struct {
 	row  string
 	code int
 }{
+	{&notOwnError{"/etc/akvfs"}, "not this user's", 16},
+	{&confdir.NoEntryError{Noun: "project", Name: "p"}, "no such project", 1},
+	{&confdir.NoEntryError{Noun: "cluster", Name: "c"}, "no such cluster", 1},
+	{&confdir.NameError{Noun: "project", Name: "a/b"}, "bad name", 2},
+	{&confdir.BusyError{Noun: "project", Name: "p"}, "being changed", 15},
+	{&confdir.UnsafeError{Path: "/p", Why: "is a symbolic link"}, "unsafe file", 16},
+	{&project.CredentialError{Err: &confdir.UnsafeError{Path: "/p", Why: "holds a secret"}}, "unsafe file", 16},
+	{&project.CredentialError{Err: errors.New("it is not there")}, "credential not usable", 12},
+	{&project.ExistsError{Name: "p"}, "project there already", 2},
+	{&project.InvalidError{Problems: []project.Problem{{Field: "tenant_id", What: "is odd"}}}, "configuration wrong", 2},
+	{&cluster.RecordError{Path: "/p", Why: "is not TOML"}, "cluster's record damaged", 1},
+	{&cluster.StateError{Name: "c", State: cluster.StateEnabling}, "cluster half done", 13},
+	{&cluster.EnabledError{Name: "c"}, "cluster enabled already", 2},
+	{&cluster.OtherError{Name: "c", What: "project"}, "cluster is another", 2},
+	{&cluster.CollisionError{Path: "/d", Cluster: "c"}, "directory of another cluster", 2},
+	{&cluster.ForeignKeyError{Backing: "/b"}, "volume of another key", 2},
+	{&cluster.ProjectInUseError{Project: "p", Clusters: []string{"c"}, Snapshots: []string{"/s"}}, "project in use", 15},
+	{pathErr(daemon.RoleData, daemon.ProblemMissing), "data directory missing", 2},
+	{pathErr(daemon.RoleBacking, daemon.ProblemOtherDisk), "on another file system", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemMounted), "file system of its own", 2},
+	{pathErr(daemon.RoleData, daemon.ProblemNotEmpty), "data directory not empty", 2},
 	{context.Canceled, "interrupted", 1},
 	{&keymgr.KeyError{Class: keymgr.Unreachable, Err: context.Canceled}, "interrupted", 1},
 	{&control.Error{Code: control.CodeDenied, Message: "m"}, "not permitted by the daemon", 16},
@@ -85,6 +110,11 @@ var diagnosed = []struct {
 	{&snapshot.NewerError{Format: 2}, "newer snapshot", 13},
 	{&damagedError{}, "snapshot damaged", 14},
 	{&snapshot.DamageError{Path: "p", What: "w"}, "snapshot damaged", 14},
+	{&snapshot.StreamError{Offset: 1, What: "w"}, "stream damaged", 14},
+	{&snapshot.OtherVolumeError{Name: "n", Volume: "v"}, "stream of another volume", 2},
+	{&snapshot.BaseError{Name: "n"}, "base missing", 1},
+	{&snapshot.FileExistsError{Path: "/f"}, "export there already", 2},
+	{&snapshot.FileInUseError{Path: "/f"}, "export under way", 15},
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrConverting}, "conversion not finished", 13},
 	{convert.ErrUnfinished, "conversion not finished", 13},
 	{convert.ErrInUse, "conversion under way", 15},
@@ -138,6 +168,7 @@ var diagnosed = []struct {
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
+	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &journal.CorruptError{What: "w"}}, "journal damaged", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.IntegrityError{Path: "p", What: "w"}}, "volume damaged", 14},

@@ -41,7 +41,7 @@ environment, and the volume is thawed whatever comes of it.`,
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			until, err := daemon.Freeze(ctx, a.runDir(), given[0], timeout)
+			until, err := daemon.Freeze(ctx, a.runDirFor(given[0]), given[0], timeout)
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ environment, and the volume is thawed whatever comes of it.`,
 
 // whileFrozen runs a command in a shell. An interrupt ends it.
 func (a *app) whileFrozen(ctx context.Context, name, command string) error {
-	s, err := daemon.StatusOf(ctx, a.runDir(), name)
+	s, err := daemon.StatusOf(ctx, a.runDirFor(name), name)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (a *app) whileFrozen(ctx context.Context, name, command string) error {
 func (a *app) thaw(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), thawTime)
 	defer cancel()
-	held, err := daemon.Thaw(ctx, a.runDir(), name)
+	held, err := daemon.Thaw(ctx, a.runDirFor(name), name)
 	if err != nil {
 		return err
 	}

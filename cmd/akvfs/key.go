@@ -81,7 +81,7 @@ func (a *app) keyCall(ctx context.Context, f keyFlags, name, method string, para
 			return err
 		}
 	}
-	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir(), Openers: openers(), KeyTimeout: f.timeout}
+	c := &daemon.KeyClient{RunDir: a.runDirFor(name), StateDir: a.stateDir(), Openers: a.openersFor(name), KeyTimeout: f.timeout}
 	return c.Call(ctx, name, method, params, result, event)
 }
 

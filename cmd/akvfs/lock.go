@@ -26,7 +26,7 @@ exits with 1.`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return a.stopped(daemon.Lock(ctx, a.runDir(), given[0]), "the daemon locks the volume all the same; `akvfs status` shows how it stands")
+			return a.stopped(daemon.Lock(ctx, a.runDirFor(given[0]), given[0]), "the daemon locks the volume all the same; `akvfs status` shows how it stands")
 		},
 	}
 }
@@ -49,7 +49,7 @@ the next check after the key is back; this command does not wait for that.`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return a.stopped(daemon.Unlock(ctx, a.runDir(), given[0]), "`akvfs status` shows whether the volume is locked still")
+			return a.stopped(daemon.Unlock(ctx, a.runDirFor(given[0]), given[0]), "`akvfs status` shows whether the volume is locked still")
 		},
 	}
 }

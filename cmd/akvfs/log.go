@@ -22,7 +22,7 @@ import (
 // file, or to akvfs.log.
 type backgroundLog struct {
 	logger *slog.Logger
-	file   *os.File // for standard error
+	file   *logFile // for standard error
 	sink   io.Closer
 }
 
@@ -40,17 +40,14 @@ func openBackgroundLog(name, runDir string) (*backgroundLog, error) {
 	}
 	l := &backgroundLog{file: f}
 	if chosen {
-		l.logger = slog.New(slog.NewTextHandler(f, nil))
+		l.logger = textLogger(f)
 	} else {
 		l.logger = slog.New(l.systemHandler())
 	}
 	return l, nil
 }
 
-// openLogFile opens a log for appending; a new one is its owner's alone.
-func openLogFile(name string) (*os.File, error) {
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
-}
+func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // systemHandler logs to the journal, else to syslog, else to the file.
 func (l *backgroundLog) systemHandler() slog.Handler {
@@ -77,9 +74,13 @@ func (l *backgroundLog) takeStderr() error {
 	return errors.Join(
 		unix.Dup2(int(null.Fd()), 0),
 		unix.Dup2(int(null.Fd()), 1),
-		unix.Dup2(int(l.file.Fd()), 2),
+		l.file.become(2),
 	)
 }
+
+// reopen opens the log anew after it was moved away. Before takeStderr there is
+// nobody to ask for it but a parent that waits.
+func (l *backgroundLog) reopen() error { return errors.Join(l.file.reopen(), l.file.become(2)) }
 
 func (l *backgroundLog) Close() error {
 	var err error

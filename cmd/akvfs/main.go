@@ -34,7 +34,7 @@ type app struct {
 
 func main() {
 	a := &app{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(a.run(context.Background(), dispatch(os.Args)))
 }
 
 // run executes one command line and returns the exit code.
@@ -59,6 +59,19 @@ func (a *app) stateDir() string { return daemon.StateDir(a.getenv, os.Geteuid())
 
 func (a *app) runDir() string { return daemon.RunDir(a.getenv, os.Geteuid()) }
 
+// systemRunDir is where root's daemons are.
+const systemRunDir = "/run/akvfs"
+
+// runDirFor is the run directory of a volume: this user's or, for one that
+// only root has mounted, root's, whose daemons answer those who have a role.
+func (a *app) runDirFor(name string) string {
+	own := a.runDir()
+	if os.Geteuid() == 0 || a.getenv("AKVFS_RUN_DIR") != "" || daemon.Knows(own, name) || !daemon.Knows(systemRunDir, name) {
+		return own
+	}
+	return systemRunDir
+}
+
 // interruptible ends with the first SIGINT or SIGTERM; the second kills.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
@@ -78,8 +91,10 @@ Exit status: 0 done; 1 failed; 2 wrong usage; 10 key vault unreachable;
 format; 14 integrity failure; 15 in use; 16 not permitted.
 
 Environment: AKVFS_RUN_DIR holds the control sockets of mounted volumes
-(/run/akvfs for root), AKVFS_STATE_DIR the audit logs (/var/lib/akvfs for
-root). Credentials for Azure come from AZURE_TENANT_ID,
+(/run/akvfs for root), AKVFS_STATE_DIR the audit logs and how far each volume
+has come (/var/lib/akvfs for root), AKVFS_CONFIG_DIR projects and clusters
+(/etc/akvfs for root). Credentials for Azure are those of a cluster's project;
+for volumes that are in no cluster they come from AZURE_TENANT_ID,
 AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH, from
 workload or managed identity, or from the Azure CLI.`,
 		Example: `  akvfs init /data/enc --key-id https://acme.vault.azure.net/keys/mongo
@@ -105,8 +120,10 @@ workload or managed identity, or from the Azure CLI.`,
 	root.AddCommand(
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
+		newDevVolume(a),
+		newProject(a), newCluster(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
-		newVersion(a), newCompletion(a),
+		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd() // adds it

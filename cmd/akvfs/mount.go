@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,6 +14,7 @@ import (
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/metrics"
+	"github.com/akvfs/akvfs/fs/sandbox"
 	"github.com/akvfs/akvfs/keymgr"
 	"github.com/akvfs/akvfs/keymgr/akv"
 )
@@ -41,6 +42,10 @@ why. Once the mount is usable the command returns, and a daemon serves the
 mount until somebody unmounts it (akvfs unmount, umount, or SIGTERM to the
 daemon). A mount point that a killed daemon left is cleaned up first.
 
+A volume whose keyring or journal is older than this host has seen it is
+refused with 14: somebody has put back an older state. After a restore in place,
+and only then, --accept-rollback takes it.
+
 Options for -o:
 ` + optionHelp() + `  and those of fstab that are for others (noauto, _netdev, nofail, x-…).`,
 		Example: `  akvfs mount /data/enc /var/lib/mongodb
@@ -54,23 +59,37 @@ Options for -o:
 			if err := a.configure(cmd, &cfg, f, given); err != nil {
 				return err
 			}
-			if f.foreground {
-				return a.mountForeground(cmd.Context(), cfg, f)
+			if err := a.underProject(&cfg); err != nil {
+				return err
 			}
-			if child := inheritedChild(); child != nil {
-				return a.mountChild(cmd.Context(), cfg, f, child)
-			}
-			return a.mountBackground(cmd.Context())
+			return a.mount(cmd.Context(), cfg, f)
 		},
 	}
+	f.add(cmd, &cfg)
+	return cmd
+}
+
+// add adds the flags of everything that mounts.
+func (f *mountFlags) add(cmd *cobra.Command, cfg *daemon.Config) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.foreground, "foreground", "f", false, "stay in the foreground and log to standard error, as services do")
 	flags.BoolVarP(&cfg.ReadOnly, "read-only", "r", false, "mount read-only")
 	flags.DurationVar(&cfg.KeyTimeout, "key-timeout", daemon.DefaultKeyTimeout, "how long an attempt to reach the key vault may take")
 	flags.StringVar(&cfg.OnAlert, "on-alert", "", "run `COMMAND` with sh at each change of an alert: the event comes as JSON on its standard input and in AKVFS_ALERT_…")
+	flags.BoolVar(&cfg.AcceptRollback, "accept-rollback", false, "take a keyring or journal older than this host has seen it: after a restore in place")
 	flags.StringVar(&f.logFile, "log-file", "", "append the daemon's log to `FILE`; without it the log goes to the journal or syslog")
 	flags.StringArrayVarP(&f.options, "options", "o", nil, "mount options, `OPT[,OPT...]`")
-	return cmd
+}
+
+// mount mounts in this process or in a child that stays.
+func (a *app) mount(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	if f.foreground {
+		return a.mountForeground(ctx, cfg, f)
+	}
+	if child := inheritedChild(); child != nil {
+		return a.mountChild(ctx, cfg, f, child)
+	}
+	return a.mountBackground(ctx)
 }
 
 // configure puts the command line into cfg.
@@ -105,17 +124,41 @@ func (a *app) configure(cmd *cobra.Command, cfg *daemon.Config, f mountFlags, gi
 
 // mountForeground mounts and serves in this process.
 func (a *app) mountForeground(ctx context.Context, cfg daemon.Config, f mountFlags) error {
+	n := newNotifier(a.getenv)
 	if f.logFile == "" {
-		cfg.Logger = slog.New(slog.NewTextHandler(a.err, nil))
-		return serve(ctx, cfg, newNotifier(a.getenv).ready)
+		cfg.Logger = textLogger(a.err)
+		defer onHangup(func() { n.reload(cfg.Logger, func() error { return nil }) })()
+		return serve(ctx, cfg, n.ready)
 	}
 	log, err := openLogFile(f.logFile)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
-	return serve(ctx, cfg, newNotifier(a.getenv).ready)
+	cfg.Logger = textLogger(log)
+	defer onHangup(func() { n.reload(cfg.Logger, log.reopen) })()
+	return serve(ctx, cfg, n.ready)
+}
+
+// onHangup calls f at each SIGHUP until stop is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	end := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				f()
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(end)
+	}
 }
 
 // serve is the whole life of a daemon's process. ready is called once the
@@ -129,7 +172,8 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	// A log that nobody reads any more, or a terminal that is gone, ends no mount.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE)
+	defer onHangup(func() {})() // beside who reloads
 	defer signal.Stop(signals)
 
 	d, err := startUnless(ctx, cfg, signals)
@@ -137,6 +181,7 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	if err != nil {
 		return err
 	}
+	enterSandbox(cfg)
 	stopping, err := ready(d.Status())
 	if err != nil {
 		d.Stop()
@@ -152,6 +197,17 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 			stopping()
 			return waitEnd(d, cfg, signals)
 		}
+	}
+}
+
+// enterSandbox gives up system calls that a daemon does not need. One that may
+// not goes on without: it is a second wall, and not the first.
+func enterSandbox(cfg daemon.Config) {
+	if cfg.NoSandbox {
+		return
+	}
+	if err := sandbox.Enter(); err != nil && !errors.Is(err, sandbox.ErrUnprivileged) {
+		cfg.Logger.Warn("the daemon keeps system calls that it does not need", "error", err)
 	}
 }
 

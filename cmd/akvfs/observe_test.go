@@ -75,7 +75,7 @@ func TestAuditLogRefuses(t *testing.T) {
 	w.unmount()
 	w.mount("-o", "audit-log=none")
 	w.unmount()
-	if _, err := os.Stat(join(w.dir, "state")); err == nil {
+	if _, err := os.Stat(join(w.dir, "state", "audit")); err == nil {
 		t.Error("an audit log that nobody asked for")
 	}
 }

@@ -75,6 +75,12 @@ func options() []option {
 			c.RewrapRate = int(n)
 			return nil
 		}},
+		{"sandbox", "on|off", "whether the daemon gives up system calls that it does not need (default on)", func(c *daemon.Config, v string) error {
+			if c.NoSandbox = v == "off"; v != "on" && v != "off" {
+				return fmt.Errorf("must be on or off")
+			}
+			return nil
+		}},
 		{"commit", "TIME", "how long a write that nobody syncs may stay uncommitted (default 5s)", duration(10*time.Millisecond, func(c *daemon.Config) *time.Duration { return &c.CommitInterval })},
 		{"journal-size", "SIZE", "give the journal this size before mounting, such as 64M or 1G (default: leave it)", setJournalSize},
 		{"uncached", "GLOB[:GLOB]", "files not to cache, as logs: quicker syncs, late times (default: none)", setUncached},
@@ -87,6 +93,7 @@ var ignored = []string{
 	"defaults", "auto", "noauto", "_netdev", "nofail", "user", "nouser", "users", "owner", "group",
 	"atime", "diratime", "nodiratime", "norelatime",
 	"strictatime", "nostrictatime", "lazytime", "nolazytime",
+	"silent", "loud", "nomand", "noiversion",
 }
 
 // optionError says that `mount -o` was given something wrong.
@@ -139,13 +146,20 @@ func applyOption(c *daemon.Config, word string) error {
 	if isIgnored(name, hasValue) {
 		return nil
 	}
+	if name == "remount" {
+		return &optionError{word, "is not possible: unmount the volume, then mount it with the new options"}
+	}
 	return &optionError{word, "is unknown; known are " + strings.Join(optionNames(), ", ")}
 }
 
-// isIgnored: generic fstab options, comments, and what is left to programs by
-// the "x-" convention of mount(8).
+func isOption(name string) bool {
+	return slices.ContainsFunc(options(), func(o option) bool { return o.name == name })
+}
+
+// isIgnored: generic fstab options, comments, what is left to programs by
+// the "x-" convention of mount(8), and the user that mount(8) notes.
 func isIgnored(name string, hasValue bool) bool {
-	if strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-") || name == "comment" {
+	if strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-") || name == "comment" || name == "user" {
 		return true
 	}
 	return !hasValue && slices.Contains(ignored, name)

@@ -229,7 +229,7 @@ func TestMountPermissions(t *testing.T) {
 func TestRunDirOfOthers(t *testing.T) {
 	w := newVolume(t)
 	run := w.mkdir(join(w.dir, "run"))
-	for _, mode := range []os.FileMode{0o777, 0o750} {
+	for _, mode := range []os.FileMode{0o777, 0o770} {
 		w.must(os.Chmod(run, mode))
 		w.untouched(func() { w.refused(16, "is not safe", "mount", w.backing, w.mountpoint) })
 		w.refused(16, "is not safe", "status")

@@ -34,7 +34,8 @@ lost, the directory in which its snapshots are.`,
 		},
 	}
 	cmd.AddCommand(newSnapshotCreate(a), newSnapshotList(a), newSnapshotShow(a), newSnapshotVerify(a),
-		newSnapshotRestore(a), newSnapshotRewrap(a), newSnapshotDelete(a), newSnapshotPrune(a))
+		newSnapshotRestore(a), newSnapshotRewrap(a), newSnapshotDelete(a), newSnapshotPrune(a),
+		newSnapshotExport(a), newSnapshotImport(a), newSnapshotDiff(a))
 	return cmd
 }
 
@@ -108,6 +109,9 @@ func micros(n int64) string { return (time.Duration(n) * time.Microsecond).Strin
 
 // snapshot shows how far work on a snapshot is.
 func (p *progress) snapshot(now snapshot.Progress) {
+	if p.bar != nil && now.Total > 0 && p.bar.GetMax64() != now.Total {
+		p.bar.ChangeMax64(now.Total)
+	}
 	p.observe(export.Progress{Objects: int64(now.Files), Bytes: now.Bytes})
 }
 
@@ -299,6 +303,10 @@ btrfs, blocks are shared with the snapshot.`,
 					return a.stopped(err, "the same command goes on where it stopped")
 				}
 				bar.end()
+				// What another volume in this place was says nothing about this one.
+				if err := daemon.ForgetSeen(a.stateDir(), s.Manifest.Volume, given[2]); err != nil {
+					return err
+				}
 				_, err := fmt.Fprintf(a.out, "%s: %d objects, %d bytes of snapshot %s\n", given[2], s.Manifest.Objects, s.Manifest.Bytes, s.Manifest.Name)
 				return err
 			})

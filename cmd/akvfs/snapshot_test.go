@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -135,9 +134,18 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Errorf("new is %q", got)
 	}
 	w.refused(11, day, "cat", w.backing, "data", "--at", "old")
+	w.refused(11, "(in use since "+time.Now().UTC().Format("2006-01"), "cat", w.backing, "data", "--at", "old")
+	restored := join(w.dir, "restored")
+	w.ok("snapshot", "restore", w.backing, "old", restored)
+	w.refused(11, day, "mount", restored, w.mountpoint)
 	w.refused(11, day, "snapshot", "verify", w.backing, "old")
 	w.refused(11, day, "snapshot", "rewrap", w.backing, "old")
 	w.must(s.Enable(day))
+	w.ok("mount", restored, w.mountpoint)
+	if got := w.read(join(w.mountpoint, "data")); got != "old" {
+		t.Errorf("restored is %q", got)
+	}
+	w.unmount()
 	w.refused(2, "--all", "snapshot", "rewrap", w.backing)
 	w.ok("snapshot", "rewrap", w.backing, "--all")
 	w.must(s.Disable(day))
@@ -145,6 +153,30 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Errorf("old is %q", got)
 	}
 	w.ok("snapshot", "verify", w.backing, "old")
+}
+
+// TestSnapshotSecondKey: a snapshot of a volume with two keys opens with either
+// alone.
+func TestSnapshotSecondKey(t *testing.T) {
+	w := newVolume(t)
+	first := w.openStore()
+	second, other := w.newStore("second.json")
+	w.mount()
+	w.write(join(w.mountpoint, "data"), "content")
+	w.ok("key", "add", w.mountpoint, other)
+	w.ok("snapshot", "create", w.mountpoint, "one")
+	w.unmount()
+	restored := join(w.dir, "restored")
+	w.must(first.Delete())
+	w.ok("snapshot", "verify", w.backing, "one")
+	w.ok("snapshot", "restore", w.backing, "one", restored)
+	if got := w.ok("cat", restored, "data").out; got != "content" {
+		t.Errorf("with the second key alone: %q", got)
+	}
+	w.must(second.Delete())
+	w.refused(11, "none of the 2 keys", "snapshot", "verify", w.backing, "one")
+	w.must(first.Recover())
+	w.ok("snapshot", "verify", w.backing, "one")
 }
 
 // TestFreezeCommands: a command runs while the volume is frozen, and the
@@ -176,7 +208,8 @@ func TestFreezeCommands(t *testing.T) {
 	w.refused(1, "mounted", "thaw", w.backing)
 }
 
-// TestNightlyScript runs the script that OPERATIONS.md gives, twice.
+// TestNightlyScript runs the script that OPERATIONS.md gives, for two nights
+// and the second again, and gets the second back from what it wrote.
 func TestNightlyScript(t *testing.T) {
 	manual, err := os.ReadFile("../../docs/OPERATIONS.md")
 	if err != nil {
@@ -189,18 +222,32 @@ func TestNightlyScript(t *testing.T) {
 	}
 	w := newVolume(t)
 	w.mount()
-	w.write(join(w.mountpoint, "data"), "content")
-	script = strings.ReplaceAll(script, "/var/lib/mongodb", w.mountpoint)
-	script = strings.ReplaceAll(script, `"nightly-$(date +%F)"`, `"$name"`)
-	for i := 1; i <= 2; i++ {
+	backup, there := w.mkdir(join(w.dir, "backup")), join(w.dir, "there")
+	for old, now := range map[string]string{"/var/lib/mongodb": w.mountpoint, "/backup/rs0": backup, `"nightly-$(date +%F)"`: `"$name"`} {
+		if script = strings.ReplaceAll(script, old, now); !strings.Contains(script, now) {
+			t.Errorf("the script has no %s", old)
+		}
+	}
+	for i, name := range []string{"nightly-1", "nightly-2", "nightly-2"} {
+		if i < 2 {
+			w.write(join(w.mountpoint, "data"), name)
+		}
 		cmd := exec.Command("/bin/sh", "-c", script)
-		cmd.Env = append(w.env, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "name=nightly-"+strconv.Itoa(i))
+		cmd.Env = append(w.env, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "name="+name)
 		if r := w.finish(cmd); r.code != 0 || !strings.Contains(r.out, "no damage") {
 			t.Errorf("exit status %d\n%s%s", r.code, r.out, r.err)
 		}
-		if got := w.snapshots(w.mountpoint); len(got) != i {
+		if got := w.snapshots(w.mountpoint); len(got) != min(i+1, 2) {
 			t.Errorf("there are %q", got)
 		}
 	}
 	w.unmount()
+	for _, name := range []string{"nightly-1", "nightly-2"} {
+		w.ok("snapshot", "import", there, "--input", join(backup, name+".akvfs"))
+	}
+	restored := join(w.dir, "restored")
+	w.ok("snapshot", "restore", there, "nightly-2", restored)
+	if got := w.ok("cat", restored, "data").out; got != "nightly-2" {
+		t.Errorf("restored is %q", got)
+	}
 }

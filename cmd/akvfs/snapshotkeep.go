@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -23,26 +24,42 @@ func (e *damagedError) Error() string { return fmt.Sprintf("snapshot %s is damag
 
 func newSnapshotVerify(a *app) *cobra.Command {
 	var f keyFlags
-	var noKey bool
+	var v verification
 	cmd := &cobra.Command{
 		Use:   "verify VOLUME NAME",
-		Short: "Prove that a snapshot is what it was made",
+		Short: "Prove that a snapshot, or a stream, is what it was made",
 		Long: `Hold snapshot NAME of VOLUME against its manifest: every object with its
 attributes, and the authentication tags of every block. Then, with the keys,
 prove the manifest and decrypt every block. With --no-key that is left out: a
 block of data that was changed is then not found.
 
+A verification that was interrupted is continued with --resume: files whose
+blocks were proven by then are not read again.
+
+With --input FILE it is a stream, as akvfs snapshot export writes it, that is
+held against its checksums; - is standard input.
+
 What is damaged is listed, and the exit status is 14.`,
-		Example:           "  akvfs snapshot verify /var/lib/mongodb nightly-1\n  akvfs snapshot verify /backup/rs0 nightly-1 --no-key --json",
-		Args:              args("VOLUME", "NAME"),
+		Example: `  akvfs snapshot verify /var/lib/mongodb nightly-1
+  akvfs snapshot verify /backup/rs0 nightly-1 --no-key --json
+  akvfs snapshot verify --input /backup/nightly-1.akvfs`,
+		Args: func(cmd *cobra.Command, given []string) error {
+			if v.input != "" {
+				return args()(cmd, given)
+			}
+			return args("VOLUME", "NAME")(cmd, given)
+		},
 		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			if v.input != "" {
+				return a.verifyStream(ctx, cmd, v.input, f.json)
+			}
 			return a.withSnapshot(ctx, given[0], given[1], func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
-				r, err := a.verify(ctx, s, noKey, f.timeout)
+				r, err := a.verify(ctx, s, v, f.timeout)
 				if err != nil {
-					return err
+					return a.stopped(err, "with --resume, the same command goes on where it stopped")
 				}
 				if f.json {
 					err = a.printJSON(r)
@@ -59,14 +76,22 @@ What is damaged is listed, and the exit status is 14.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&noKey, "no-key", false, "use no keys, and leave out what needs them")
+	cmd.Flags().BoolVar(&v.noKey, "no-key", false, "use no keys, and leave out what needs them")
+	cmd.Flags().BoolVar(&v.resume, "resume", false, "go on where the last verification of the snapshot was interrupted")
+	cmd.Flags().StringVar(&v.input, "input", "", "verify the stream in `FILE` instead")
 	f.addTimeout(cmd)
 	f.addJSON(cmd)
 	return cmd
 }
 
+// verification is what to verify, and how.
+type verification struct {
+	noKey, resume bool
+	input         string // a stream's file
+}
+
 // verify proves a snapshot as far as noKey allows.
-func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, noKey bool, timeout time.Duration) (*snapshot.Report, error) {
+func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, v verification, timeout time.Duration) (_ *snapshot.Report, err error) {
 	bar := newProgress(a.err)
 	defer bar.end()
 	st, err := store.OpenDisk(s.Dir)
@@ -75,7 +100,7 @@ func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, noKey bool, time
 	}
 	defer st.Close()
 	r, err := snapshot.Verify(ctx, st, bar.snapshot)
-	if err != nil || noKey {
+	if err != nil || v.noKey {
 		return r, err
 	}
 	if err := harden(crypto.HardenProcess); err != nil {
@@ -88,8 +113,41 @@ func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, noKey bool, time
 		}
 		return nil, err
 	}
-	err = snapshot.VerifyBlocks(ctx, st, plain.Keys(), plain, r, bar.snapshot)
-	return r, errors.Join(err, plain.Close())
+	defer func() { err = errors.Join(err, plain.Close()) }()
+	proofs, err := snapshot.OpenProofs(filepath.Join(a.stateDir(), "verify"), s.Manifest, v.resume)
+	if err != nil {
+		return nil, err
+	}
+	err = snapshot.VerifyBlocks(ctx, st, plain.Keys(), plain, r, proofs, bar.snapshot)
+	return r, errors.Join(err, proofs.Close(err != nil))
+}
+
+// verifyStream verifies a stream in a file, or of standard input.
+func (a *app) verifyStream(ctx context.Context, cmd *cobra.Command, name string, asJSON bool) error {
+	if name == "-" {
+		name = ""
+	}
+	in, err := openStream(cmd, name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	bar := newProgress(a.err)
+	defer bar.end()
+	info, err := snapshot.VerifyStream(ctx, bufio.NewReaderSize(in, 1<<20), bar.snapshot)
+	if err != nil {
+		return err
+	}
+	bar.end()
+	if asJSON {
+		return a.printJSON(info)
+	}
+	what := ""
+	if info.Base != "" {
+		what = " since " + info.Base
+	}
+	_, err = fmt.Fprintf(a.out, "snapshot %s%s: a stream of %d bytes and %d files: no damage\n", info.Name, what, info.Bytes, info.Files)
+	return err
 }
 
 func newSnapshotPrune(a *app) *cobra.Command {

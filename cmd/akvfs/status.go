@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,7 +22,7 @@ func newStatus(a *app) *cobra.Command {
 		Use:   "status [VOLUME]",
 		Short: "Show a volume, or all that are mounted",
 		Long: `Show the state of VOLUME, a backing directory, a mount point or a volume's ID;
-without it, of all volumes that this user has mounted. An unmounted volume is
+without it, of all volumes that this user has mounted, or has a role for. An unmounted volume is
 described without its keys: nothing is asked of the vault.
 
 States: unmounted; mounted; grace (the key vault cannot be reached, still
@@ -39,7 +43,7 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			if len(given) == 1 {
-				s, err := daemon.StatusOf(ctx, a.runDir(), given[0])
+				s, err := daemon.StatusOf(ctx, a.runDirFor(given[0]), given[0])
 				if err != nil {
 					return err
 				}
@@ -48,7 +52,7 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 				}
 				return printStatus(a.out, s)
 			}
-			all, err := daemon.Statuses(ctx, a.runDir())
+			all, err := a.statuses(ctx)
 			if err != nil {
 				return err
 			}
@@ -60,6 +64,25 @@ serving); locked (the keys are gone, every access answers ENOKEY).
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// statuses describes this user's volumes and, where the user has a role, those
+// that root has mounted.
+func (a *app) statuses(ctx context.Context) ([]daemon.Status, error) {
+	all, err := daemon.Statuses(ctx, a.runDir())
+	if err != nil || os.Geteuid() == 0 || a.getenv("AKVFS_RUN_DIR") != "" {
+		return all, err
+	}
+	theirs, err := daemon.Statuses(ctx, systemRunDir)
+	if errors.Is(err, fs.ErrPermission) {
+		err = nil // no daemon there answers others
+	}
+	for _, s := range theirs {
+		if len(s.AKIs) > 0 {
+			all = append(all, s)
+		}
+	}
+	return all, err
 }
 
 // printStatuses prints a table with a line for each volume.

@@ -67,7 +67,7 @@ func (m *mountTree) Xattrs(name string) (map[string][]byte, error) {
 // openTree opens a volume for reading: through its mount if it is mounted,
 // else by its keys, without a mount.
 func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) (tree, error) {
-	s, err := daemon.StatusOf(ctx, a.runDir(), name)
+	s, err := daemon.StatusOf(ctx, a.runDirFor(name), name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Du
 	defer cancel()
 	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir()}
 	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: openers(), Provider: keymgr.ProviderOptions{Timeout: timeout}})
+		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.openersFor(backing), Provider: keymgr.ProviderOptions{Timeout: timeout}})
 		return err
 	})
 	if err == nil {

@@ -53,14 +53,14 @@ func (a *app) unmount(ctx context.Context, name string, wait time.Duration) erro
 	// Held from before, a process file descriptor cannot come to mean another
 	// process. Where the volume is not mounted, Unmount says so.
 	gone := func() {}
-	if s, err := daemon.StatusOf(ctx, a.runDir(), name); err == nil && s.PID > 0 {
+	if s, err := daemon.StatusOf(ctx, a.runDirFor(name), name); err == nil && s.PID > 0 {
 		gone = exitOf(s.PID)
 	}
 	slow := time.AfterFunc(wait+tellSlow, func() {
 		fmt.Fprintln(a.err, "Waiting for the daemon, which commits what is pending; its log says more. Ctrl-C ends this command, and not the daemon's work.")
 	})
 	defer slow.Stop()
-	result, err := daemon.Unmount(ctx, a.runDir(), name, wait)
+	result, err := daemon.Unmount(ctx, a.runDirFor(name), name, wait)
 	if err != nil {
 		return a.stopped(err, "the daemon may unmount all the same; `akvfs status` shows how it stands")
 	}

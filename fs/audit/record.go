@@ -23,8 +23,10 @@ type Record struct {
 	Time      time.Time `json:"time"` // UTC
 	Type      string    `json:"type"`
 	Action    string    `json:"action"` // "key.rotate", "check", "unmount"
-	Volume    string    `json:"volume"` // UUID
-	By        *Who      `json:"by"`     // null: the daemon of its own accord
+	Volume    string    `json:"volume"` // UUID; "" for what concerns none
+	Project   string    `json:"project,omitempty"`
+	Cluster   string    `json:"cluster,omitempty"`
+	By        *Who      `json:"by"` // null: the daemon of its own accord
 	Call      uint64    `json:"call,omitempty"`
 	KeyID     string    `json:"key_id,omitempty"`      // without a version
 	Version   string    `json:"key_version,omitempty"` // of the key
@@ -33,6 +35,7 @@ type Record struct {
 	Class     string    `json:"error_class,omitempty"` // "revoked", "busy": see Code of package daemon
 	Error     string    `json:"error,omitempty"`       // for people
 	Millis    float64   `json:"took_ms,omitempty"`
+	Untold    int       `json:"untold,omitempty"` // refusals since the last line of one, that have no line of their own
 }
 
 // Who is a process that asked for something. UID and PID are the kernel's word;

@@ -29,12 +29,22 @@ type Env struct {
 	Damage func(*IntegrityError)
 	// MakeRoom asks for a checkpoint; it does not wait.
 	MakeRoom func()
+	// MaxSize is the largest plaintext size that the store has room for in one
+	// file, in bytes; 0 stands for the format's.
+	MaxSize int64
 
 	pages   *lru.Cache[pageKey, *format.TagPage]
 	hits    atomic.Uint64
 	misses  atomic.Uint64
 	pending atomic.Int64 // bytes of dirty blocks and blocks in flight, of all files
 	seq     atomic.Uint64
+}
+
+func (e *Env) maxSize() int64 {
+	if e.MaxSize == 0 {
+		return format.MaxSize
+	}
+	return e.MaxSize
 }
 
 const (

@@ -84,11 +84,7 @@ func (d *debt) settle(upTo uint64) { d.paid.Store(max(d.paid.Load(), upTo)) }
 // Open makes a File of an open backing file. back becomes the File's. path is
 // the name in the backing directory.
 func Open(env *Env, back store.File, path string) (*File, error) {
-	f := &File{
-		env: env, back: back, path: path, version: env.seq.Add(1),
-		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
-		direct: map[int64]format.Entry{},
-	}
+	f := newFile(env, back, path)
 	attr, err := back.Stat()
 	if err != nil {
 		return nil, err
@@ -112,6 +108,14 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 		f.size, f.committed = 0, 0
 	}
 	return f, f.checkEnd()
+}
+
+func newFile(env *Env, back store.File, path string) *File {
+	return &File{
+		env: env, back: back, path: path, version: env.seq.Add(1),
+		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
+		direct: map[int64]format.Entry{},
+	}
 }
 
 // checkEnd proves the size: the last tag page repeats it.
@@ -317,6 +321,18 @@ func (f *File) Close() error {
 		f.cipher = nil
 	}
 	return f.back.Close()
+}
+
+// Leave is Close of a file that Inspect opened, but for the backing file, which
+// stays open.
+func (f *File) Leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.cipher != nil {
+		f.cipher.Destroy()
+		f.cipher = nil
+	}
 }
 
 // Trim gives back what was allocated ahead of writes that never came.

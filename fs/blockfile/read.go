@@ -177,6 +177,14 @@ func (f *File) openBlock(dst, ct []byte, e *format.Entry, number int64) error {
 		clear(dst)
 		return nil
 	}
+	if err := f.openQuietly(dst, ct, e, number); err != nil {
+		return f.damage("block", number, err)
+	}
+	return nil
+}
+
+// openQuietly is openBlock of a block that is no hole, and tells nobody else of damage.
+func (f *File) openQuietly(dst, ct []byte, e *format.Entry, number int64) error {
 	ad := blockADPool.Get().(*[format.ADSize]byte)
 	defer blockADPool.Put(ad)
 	format.AD(ad, f.env.Volume, f.id, number, format.KindBlock)
@@ -185,10 +193,7 @@ func (f *File) openBlock(dst, ct []byte, e *format.Entry, number int64) error {
 	copy(ct[format.BlockSize:], e[format.NonceSize:])
 	_, err := f.cipher.Open(dst[:0], e[:format.NonceSize], ct, ad[:])
 	copy(ct[format.BlockSize:], behind[:])
-	if err != nil {
-		return f.damage("block", number, err)
-	}
-	return nil
+	return err
 }
 
 // openFlight decrypts a block in flight. Its ciphertext stays as it is, as

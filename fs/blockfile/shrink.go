@@ -18,7 +18,7 @@ func (f *File) Truncate(size int64) error {
 	if size < 0 {
 		return syscall.EINVAL
 	}
-	if size > format.MaxSize {
+	if size > f.env.maxSize() {
 		return syscall.EFBIG
 	}
 	if err := f.catchUp(); err != nil {

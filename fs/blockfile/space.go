@@ -20,7 +20,7 @@ func (f *File) Allocate(mode uint32, off, n int64) error {
 	if off < 0 || n <= 0 {
 		return syscall.EINVAL
 	}
-	if off > format.MaxSize-n {
+	if off > f.env.maxSize()-n {
 		return syscall.EFBIG
 	}
 	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0

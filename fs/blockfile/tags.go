@@ -66,27 +66,39 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 // verifyPage checks a tag page that was read from home. A page of zeros is a
 // group of holes, which only the last group cannot be: it proves the size.
 func (f *File) verifyPage(group int64, p *format.TagPage) error {
-	last := format.LastGroup(f.committed)
-	if p.Empty() && group < last {
+	if err := f.provePage(group, p); err != nil {
+		return f.damage("tag page", group, err)
+	}
+	if !f.fitsSize(group, p) {
+		return f.damage("size", -1, nil)
+	}
+	return nil
+}
+
+// provePage checks a tag page's own tag, whatever it says of the size.
+func (f *File) provePage(group int64, p *format.TagPage) (err error) {
+	if p.Empty() && group < format.LastGroup(f.committed) {
 		return nil
 	}
 	var scratch [format.TagSize]byte
 	copy(scratch[:], p.Tag())
 	ad := f.pageAD(group, p)
 	defer adPool.Put(ad)
-	var err error
 	crypto.Secretly(func() { _, err = f.cipher.Open(scratch[:0], p.Nonce(), scratch[:], ad[:]) })
-	if err != nil {
-		return f.damage("tag page", group, err)
+	return err
+}
+
+// fitsSize reports whether an authentic tag page is of a file of this size.
+func (f *File) fitsSize(group int64, p *format.TagPage) bool {
+	last := format.LastGroup(f.committed)
+	if p.Empty() && group < last {
+		return true
 	}
 	want := uint64(format.More)
 	if group == last {
 		want = uint64(f.committed)
 	}
-	if p.Size() != want || p.Flags() != 0 {
-		return f.damage("size", -1, nil)
-	}
-	return nil
+	return p.Size() == want && p.Flags() == 0
 }
 
 // sealPage gives a tag page its size and its tag. Called with mu held.

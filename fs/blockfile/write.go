@@ -37,7 +37,7 @@ func (f *File) WriteBack(p []byte, off int64) (int, error) {
 	if f.env.Journal == nil {
 		return 0, syscall.EROFS
 	}
-	if off < 0 || off > format.MaxSize-int64(len(p)) {
+	if off < 0 || off > f.env.maxSize()-int64(len(p)) {
 		return 0, syscall.EFBIG
 	}
 	if len(p) == 0 {

@@ -300,7 +300,7 @@ func TestErrorTexts(t *testing.T) {
 		{&GoneError{errors.New("reset")}, "the daemon ended before it answered: reset"},
 		{&Error{"busy", "the mount is busy"}, "the mount is busy"},
 		{&InUseError{Entry{Record: Record{Volume: "id", Mountpoint: "/m", PID: 7}}}, "volume id is mounted at /m already (process 7)"},
-		{&UnsafeDirError{"/run/x", 0o755, 5}, fmt.Sprintf("run directory /run/x is not safe: it belongs to user 5 with mode 0755, and must be user %d's with mode 0700", os.Geteuid())},
+		{&UnsafeDirError{"/run/x", 0o755, 5}, fmt.Sprintf("run directory /run/x is not safe: it belongs to user 5 with mode 0755, and must be user %d's, with no right to write for others", os.Geteuid())},
 	} {
 		if c.err.Error() != c.want {
 			t.Errorf("%q, want %q", c.err.Error(), c.want)

@@ -53,12 +53,13 @@ type UnsafeDirError struct {
 }
 
 func (e *UnsafeDirError) Error() string {
-	return fmt.Sprintf("run directory %s is not safe: it belongs to user %d with mode %04o, and must be user %d's with mode 0700", e.Path, e.UID, e.Mode.Perm(), os.Geteuid())
+	return fmt.Sprintf("run directory %s is not safe: it belongs to user %d with mode %04o, and must be user %d's, with no right to write for others", e.Path, e.UID, e.Mode.Perm(), os.Geteuid())
 }
 
 // OpenDir opens a run directory; create makes it, and its parents, where it
-// is missing. A directory that is not its user's alone is an
-// *UnsafeDirError; a missing one wraps fs.ErrNotExist.
+// is missing. A directory in which others than its user can write, or which is
+// somebody else's, is an *UnsafeDirError; a missing one wraps fs.ErrNotExist.
+// Without create, root's will do, too: a user may call root's daemons.
 func OpenDir(path string, create bool) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -74,7 +75,8 @@ func OpenDir(path string, create bool) (*Dir, error) {
 		return nil, err
 	}
 	st := fi.Sys().(*syscall.Stat_t)
-	if !fi.IsDir() || fi.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+	trusted := int(st.Uid) == os.Geteuid() || st.Uid == 0 && !create
+	if !fi.IsDir() || fi.Mode().Perm()&0o022 != 0 || !trusted {
 		return nil, &UnsafeDirError{path, fi.Mode(), st.Uid}
 	}
 	return &Dir{path}, nil
@@ -115,13 +117,29 @@ func (e *InUseError) Error() string {
 // Socket is a listening control socket with its record.
 type Socket struct {
 	*net.UnixListener
-	dir  *Dir
-	name string
+	dir    *Dir
+	name   string
+	public bool // whom it answers is decided by who calls, not by who can
 }
 
 // Listen makes a volume's socket, and its record once it listens. What a dead
-// daemon left under the name is replaced; a live one's is an *InUseError.
+// daemon left under the name is replaced; a live one's is an *InUseError. The
+// socket is its user's alone.
 func (d *Dir) Listen(name string, record Record) (*Socket, error) {
+	return d.listen(name, record, false)
+}
+
+// ListenPublic is Listen for a daemon that lets other users call it: everybody
+// may connect, see the directory and read the record. It is the server that
+// decides by SO_PEERCRED.
+func (d *Dir) ListenPublic(name string, record Record) (*Socket, error) {
+	if err := os.Chmod(d.path, 0o755); err != nil {
+		return nil, err
+	}
+	return d.listen(name, record, true)
+}
+
+func (d *Dir) listen(name string, record Record, public bool) (*Socket, error) {
 	if err := validName(name); err != nil {
 		return nil, err
 	}
@@ -134,7 +152,7 @@ func (d *Dir) Listen(name string, record Record) (*Socket, error) {
 		return nil, &InUseError{e}
 	}
 	d.Remove(name)
-	s := &Socket{dir: d, name: name}
+	s := &Socket{dir: d, name: name, public: public}
 	err = d.withAddress(name, func(addr *net.UnixAddr) (err error) {
 		s.UnixListener, err = net.ListenUnix("unix", addr)
 		return err
@@ -152,15 +170,19 @@ func (d *Dir) Listen(name string, record Record) (*Socket, error) {
 
 func (s *Socket) publish(record Record) error {
 	base := filepath.Join(s.dir.path, s.name)
-	// The directory is ours alone, so nobody slips in before this.
-	if err := os.Chmod(base+socketSuffix, 0o600); err != nil {
+	socketMode, recordMode := os.FileMode(0o600), os.FileMode(0o600)
+	if s.public {
+		socketMode, recordMode = 0o666, 0o644
+	}
+	// Who slips in before this is refused by the server.
+	if err := os.Chmod(base+socketSuffix, socketMode); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(record, "", "  ")
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(base+recordSuffix, append(data, '\n'), 0o600, renameio.IgnoreUmask())
+	return renameio.WriteFile(base+recordSuffix, append(data, '\n'), recordMode, renameio.IgnoreUmask())
 }
 
 // Close stops listening and removes socket and record.

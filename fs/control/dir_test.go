@@ -31,7 +31,7 @@ func TestOpenDir(t *testing.T) {
 	if err := os.Mkdir(open, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(open, 0o750); err != nil {
+	if err := os.Chmod(open, 0o770); err != nil {
 		t.Fatal(err)
 	}
 	link := filepath.Join(top, "link")

@@ -17,8 +17,11 @@
 // lie, Record describes one of them.
 //
 // Invariants:
-//   - Dir is its user's alone (0700), each socket too (0600), and the server
-//     asks the kernel (SO_PEERCRED) who calls before it reads a byte.
+//   - Nobody but its user writes in a Dir (0700), and each socket is that user's
+//     alone (0600), unless the daemon lets other users call it: then everybody
+//     may look into the Dir (0755) and connect (0666). In any case the server
+//     asks the kernel who calls (SO_PEERCRED, SO_PEERGROUPS) before it reads a
+//     byte, and decides by that. Other users take up only some of the calls.
 //   - A line is bounded, and what is not exactly the protocol is refused.
 //   - A Record whose socket nobody answers is of a dead daemon.
 //

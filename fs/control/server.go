@@ -18,8 +18,10 @@ const (
 	// and writeTime how long over taking one line of the answer.
 	requestTime = 10 * time.Second
 	writeTime   = 10 * time.Second
-	// maxCalls bounds the calls at one time.
-	maxCalls = 64
+	// maxCalls bounds the calls at one time, and maxGuests those of them that
+	// come from users whose daemon this is not: they keep nobody else out.
+	maxCalls  = 64
+	maxGuests = 16
 )
 
 // Call is one call of a method.
@@ -33,6 +35,9 @@ type Call struct {
 // Params reads the call's parameters into a struct; nil says that there are
 // none. The error is one to return as it is.
 func (c *Call) Params(into any) error { return DecodeParams(c.params, into) }
+
+// RawParams are the call's parameters as they came; empty for none.
+func (c *Call) RawParams() json.RawMessage { return c.params }
 
 // Event sends word of progress to the client. An error says that the client
 // has gone; long work may go on or stop as it likes.
@@ -66,6 +71,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	conns  map[*net.UnixConn]context.CancelFunc
+	guests int
 	closed bool
 	calls  sync.WaitGroup
 }
@@ -89,14 +95,19 @@ func (s *Server) Serve(l *net.UnixListener) error {
 		if err != nil {
 			return fmt.Errorf("control socket: %w", err)
 		}
+		peer, err := peerOf(conn)
+		if err != nil {
+			conn.Close() // who calls without a name is nobody
+			continue
+		}
 		ctx, cancel := context.WithCancel(context.Background())
-		if reason := s.add(conn, cancel); reason != nil {
+		if reason := s.add(conn, cancel, peer); reason != nil {
 			cancel()
 			(&Call{conn: conn}).write(Response{V: Version, Error: reason})
 			conn.Close()
 			continue
 		}
-		go s.handle(ctx, conn)
+		go s.handle(ctx, conn, peer)
 	}
 }
 
@@ -134,36 +145,43 @@ func (s *Server) Close(grace time.Duration) {
 	s.mu.Unlock()
 }
 
-func (s *Server) add(conn *net.UnixConn, cancel context.CancelFunc) *Error {
+func (s *Server) add(conn *net.UnixConn, cancel context.CancelFunc, peer Peer) *Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return &Error{CodeFailed, "the daemon is ending"}
 	}
-	if len(s.conns) >= maxCalls {
+	guest := !peer.IsOwner()
+	if len(s.conns) >= maxCalls || guest && s.guests >= maxGuests {
 		return &Error{CodeOverload, "the daemon has too many calls to answer; try again"}
 	}
 	if s.conns == nil {
 		s.conns = make(map[*net.UnixConn]context.CancelFunc)
 	}
 	s.conns[conn] = cancel
+	if guest {
+		s.guests++
+	}
 	s.calls.Add(1)
 	return nil
 }
 
-func (s *Server) remove(conn *net.UnixConn) {
+func (s *Server) remove(conn *net.UnixConn, peer Peer) {
 	conn.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !peer.IsOwner() {
+		s.guests--
+	}
 	s.conns[conn]()
 	delete(s.conns, conn)
 	s.calls.Done()
 }
 
 // handle answers the one call of a connection.
-func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
-	defer s.remove(conn)
-	call := &Call{conn: conn}
+func (s *Server) handle(ctx context.Context, conn *net.UnixConn, peer Peer) {
+	defer s.remove(conn, peer)
+	call := &Call{conn: conn, Peer: peer}
 	result, err := s.answer(ctx, call)
 	if errors.Is(err, io.EOF) {
 		return // it connected only to see whether we live
@@ -180,13 +198,7 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
 }
 
 func (s *Server) answer(ctx context.Context, call *Call) (any, error) {
-	peer, err := peerOf(call.conn)
-	if err != nil {
-		return nil, err
-	}
-	call.Peer = peer
-	// Strangers are refused before their words are read, unless a method of
-	// theirs could be among them, which only the request tells.
+	// What a stranger is refused is told by the request alone.
 	request, r, err := readRequest(call.conn)
 	if err != nil {
 		return nil, err
@@ -196,7 +208,7 @@ func (s *Server) answer(ctx context.Context, call *Call) (any, error) {
 	if authorize == nil {
 		authorize = Owner
 	}
-	if err := authorize(peer, request.Method); err != nil {
+	if err := authorize(call.Peer, request.Method); err != nil {
 		return nil, err
 	}
 	method, ok := s.Methods[request.Method]

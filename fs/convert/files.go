@@ -279,12 +279,16 @@ func (c *conversion) finishDirs() error {
 	return syncAll(c.st)
 }
 
-// sealRoot gives the volume's root its extended attributes.
+// sealRoot gives the volume's root its extended attributes. Its ACLs it gets
+// with its mode: see moveOut.
 func (c *conversion) sealRoot() error {
 	if c.state.Direction == Decrypting {
 		return nil
 	}
 	for attr, value := range c.state.Root.Xattrs {
+		if store.IsACL(attr) {
+			continue
+		}
 		if err := c.to.Setxattr(".", attr, value, 0); err != nil {
 			return &FileError{".", err}
 		}

@@ -72,6 +72,11 @@ func (c *conversion) moveOut() error {
 		if err := volume.SetRoot(st, root.Mode, int(root.UID), int(root.GID)); err != nil {
 			return err
 		}
+		if acl, ok := root.Xattrs[store.ACLAccess]; ok {
+			if err := volume.SetRootACL(st, acl); err != nil {
+				return err
+			}
+		}
 	} else if !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
@@ -94,7 +99,8 @@ func (c *conversion) dressRoot() error {
 	root := c.state.Root
 	if c.state.Direction == Encrypting && c.state.Phase == phaseOut {
 		for attr := range root.Xattrs {
-			if strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "trusted.") {
+			// A default ACL stays: it counts for the tree's root, too.
+			if strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "trusted.") || attr == store.ACLAccess {
 				if err := c.st.Removexattr(".", attr); err != nil && !errors.Is(err, syscall.ENODATA) {
 					return err
 				}

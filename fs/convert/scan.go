@@ -173,9 +173,7 @@ func (s *scan) xattrs(name string) (map[string][]byte, error) {
 		switch {
 		case !utf8.ValidString(attr):
 			s.problem(name, fmt.Sprintf("has the extended attribute %q, whose name is no UTF-8", attr))
-		case strings.HasPrefix(attr, "system.posix_acl_"):
-			s.problem(name, "has an access control list, which a mount does not enforce: remove it with setfacl -b")
-		case space != "user" && space != "trusted" && space != "security":
+		case !store.IsACL(attr) && space != "user" && space != "trusted" && space != "security":
 			s.problem(name, fmt.Sprintf("has the extended attribute %q, which a volume cannot keep", attr))
 		default:
 			if values[attr], err = s.tree.Getxattr(name, attr); err != nil {

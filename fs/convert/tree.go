@@ -34,6 +34,7 @@ type tree interface {
 	Getxattr(name, attr string) ([]byte, error)
 	Setxattr(name, attr string, value []byte, flags int) error
 	Listxattr(name string) ([]string, error)
+	Removexattr(name, attr string) error
 
 	mkdir(name string) error
 	mknod(name string, mode uint32, dev uint64) error

@@ -141,9 +141,19 @@ func (d *Daemon) audited(methods map[string]control.Method) map[string]control.M
 		if !unaudited[name] {
 			method = d.auditedMethod(method)
 		}
+		method = d.guardedMethod(method)
 		all[name] = method
 	}
 	return all
+}
+
+func (d *Daemon) guardedMethod(method control.Method) control.Method {
+	return func(ctx context.Context, c *control.Call) (any, error) {
+		if err := d.guarded(c.RawParams(), c); err != nil {
+			return nil, err
+		}
+		return method(ctx, c)
+	}
 }
 
 func (d *Daemon) auditedMethod(method control.Method) control.Method {
@@ -195,15 +205,4 @@ func unmounted(cfg Config, id uuid.UUID) (*Daemon, error) {
 // caller is this process, which commands by itself.
 func caller() control.Peer {
 	return control.Peer{PID: int32(os.Getpid()), UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-}
-
-// authorize is control.Owner, and puts who is refused on record.
-func (d *Daemon) authorize(p control.Peer, method string) error {
-	err := control.Owner(p, method)
-	if err != nil {
-		r := d.record(audit.TypeCommand, audit.Printable(method, 64), &p, err)
-		r.Result = audit.ResultRefused
-		_ = d.audit(r) // refused it is, in any case
-	}
-	return err
 }

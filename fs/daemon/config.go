@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/project"
 )
 
 // Defaults of Config.
@@ -54,8 +56,9 @@ type Config struct {
 	CheckInterval time.Duration
 	Grace         time.Duration
 
-	// StateDir holds the audit log where AuditLog does not name its file; see
-	// StateDir. Both empty, or AuditNone: no audit log is kept.
+	// StateDir holds the audit log where AuditLog does not name its file, and
+	// what was seen of the volume; see StateDir. Both empty, or AuditNone: no
+	// audit log is kept.
 	StateDir string
 	AuditLog string
 	Metrics  string // metrics.Off (also if empty), metrics.Unix or a loopback address
@@ -71,6 +74,18 @@ type Config struct {
 	Follow            Follow        // what to do about a newer version of a key; "" is FollowTake
 	MasterKeyPeriod   time.Duration // after which a new master key is made; 0: never by itself
 	RewrapRate        int           // file keys a second that are re-wrapped while nobody waits; 0: no bound
+
+	// NoSandbox says that the process is not to enter package sandbox, which is
+	// its own to do.
+	NoSandbox bool
+	// AcceptRollback takes a keyring or journal older than StateDir has it, and
+	// has that one from then on.
+	AcceptRollback bool
+
+	noteInterval time.Duration // see there; tests shorten it
+	// Roles says what others than root and this process's user may do. With it
+	// everybody may connect to the control socket; nil lets nobody else in.
+	Roles func(control.Peer) project.Role
 
 	wrapStore func(store.FS) store.FS // for tests: stands before the backing directory
 }
@@ -112,6 +127,9 @@ func (c Config) complete() Config {
 	}
 	if c.After == nil {
 		c.After = time.After
+	}
+	if c.noteInterval == 0 {
+		c.noteInterval = noteInterval
 	}
 	if c.FSName == "" {
 		c.FSName = d.FSName

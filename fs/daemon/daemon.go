@@ -29,6 +29,7 @@ type Daemon struct {
 	photos  photographer
 	freezer freezer
 	keys    *keys
+	seen    *seen
 	admin   *keyAdmin
 	volume  *volume.Volume
 	rewraps *rewrapper
@@ -40,6 +41,7 @@ type Daemon struct {
 	pid     int
 
 	observed   *observed
+	refusals   refusals
 	unmounting sync.Mutex // one attempt at a time
 
 	guard    guard
@@ -76,7 +78,7 @@ func Start(ctx context.Context, cfg Config) (_ *Daemon, err error) {
 		d.endAccounts("mount", err)
 	}()
 	for _, step := range []func(context.Context) error{
-		d.checkPaths, d.openStore, d.observe, d.checkUnused, d.openKeys, d.openVolume, d.listen, d.serveMetrics, d.mount,
+		d.checkPaths, d.openStore, d.observe, d.recall, d.checkUnused, d.openKeys, d.openVolume, d.listen, d.serveMetrics, d.mount,
 	} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -123,7 +125,7 @@ func (d *Daemon) volumeError(err error) error {
 }
 
 func (d *Daemon) openKeys(ctx context.Context) (err error) {
-	d.keys, err = openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.store))
+	d.keys, err = openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.store), d.seen)
 	d.tellOpened(err)
 	if err == nil {
 		d.admin = &keyAdmin{
@@ -140,6 +142,7 @@ func (d *Daemon) openVolume(context.Context) (err error) {
 		CommitInterval: d.cfg.CommitInterval,
 		JournalSize:    d.cfg.JournalSize,
 		Logger:         d.log,
+		Admit:          d.seen.journal,
 	})
 	d.rewraps = newRewrapper(d.admin, d.volume, d.cfg.RewrapRate, d.log)
 	return d.volumeError(err)
@@ -160,9 +163,13 @@ func (d *Daemon) listen(context.Context) error {
 		Volume: d.info.ID.String(), Backing: d.cfg.Backing, Mountpoint: d.cfg.Mountpoint,
 		PID: d.pid, Started: d.started,
 	}
+	listen := dir.Listen
+	if d.cfg.Roles != nil {
+		listen = dir.ListenPublic
+	}
 	name := record.Volume
 	for i := 2; ; i++ {
-		d.socket, err = dir.Listen(name, record)
+		d.socket, err = listen(name, record)
 		var inUse *control.InUseError
 		if !errors.As(err, &inUse) || inUse.Entry.Backing == d.cfg.Backing || i > maxClones {
 			return err
@@ -208,6 +215,7 @@ func (d *Daemon) serve() {
 	d.checking.Go(func() { d.checkLoop(ctx) })
 	d.checking.Go(func() { d.assessLoop(ctx) })
 	d.checking.Go(func() { d.tendMasterKeys(ctx) })
+	d.checking.Go(func() { d.noteLoop(ctx) })
 	d.server.Wait()
 	d.beginStop()
 	d.thawAlone("the volume was unmounted")
@@ -235,6 +243,7 @@ func (d *Daemon) release() error {
 	}
 	if d.volume != nil {
 		errs = append(errs, d.volume.Close())
+		d.noteSeen()
 	}
 	if d.keys != nil {
 		d.keys.destroy()

@@ -16,6 +16,7 @@ const (
 	RoleMountpoint Role = "mount point"
 	RoleVolume     Role = "volume"
 	RoleAuditLog   Role = "audit log"
+	RoleData       Role = "data directory"
 )
 
 // Problem is what is wrong with a directory.
@@ -31,6 +32,8 @@ const (
 	ProblemInsideVolume  Problem = "lies inside a mounted akvfs volume"
 	ProblemIsVolume      Problem = "holds an akvfs volume already"
 	ProblemSymlink       Problem = "is a symbolic link"
+	ProblemMounted       Problem = "has something mounted on it"
+	ProblemOtherDisk     Problem = "lies on another file system than the data"
 )
 
 // PathError says that a directory which the caller named cannot serve.

@@ -61,7 +61,7 @@ func inPlace[T any](ctx context.Context, p InPlace, action string, do func(conte
 	if p.Now == nil {
 		p.Now = time.Now
 	}
-	path, err := p.free()
+	path, err := Free(p.Backing)
 	if err != nil {
 		return result, err
 	}
@@ -85,16 +85,19 @@ func inPlace[T any](ctx context.Context, p InPlace, action string, do func(conte
 	return result, err
 }
 
-// free is the directory's canonical path, if nobody uses it.
-func (p InPlace) free() (string, error) {
-	path, err := directory(RoleBacking, p.Backing)
+// Free is the canonical path of a directory of plain files, or of an unmounted
+// volume, if nobody uses it: no process has a file of it open or locked, and no
+// akvfs is mounted there or around it. Errors are a *PathError, an *InUseError
+// or a *BusyError.
+func Free(dir string) (string, error) {
+	path, err := directory(RoleBacking, dir)
 	if err != nil {
 		return "", err
 	}
-	if fi, err := os.Lstat(filepath.Clean(p.Backing)); err != nil {
+	if fi, err := os.Lstat(filepath.Clean(dir)); err != nil {
 		return "", err
 	} else if fi.Mode()&os.ModeSymlink != 0 {
-		return "", &PathError{RoleBacking, p.Backing, ProblemSymlink}
+		return "", &PathError{RoleBacking, dir, ProblemSymlink}
 	}
 	if mounted, err := ours(path); err != nil {
 		return "", err
@@ -195,7 +198,7 @@ func (w *worker) open(ctx context.Context, st store.FS) (*volume.Volume, func(),
 			return nil, nil, err
 		}
 	}
-	keys, err := openKeys(ctx, cfg, info.ID, volume.Metadata(st))
+	keys, err := openKeys(ctx, cfg, info.ID, volume.Metadata(st), recall(cfg, info.ID))
 	if w.accounts != nil {
 		w.accounts.keys = keys
 		w.accounts.tellOpened(err)

@@ -163,7 +163,7 @@ func (d *detached) withKeys(ctx context.Context, method string, r request) (any,
 		return nil, d.claimed(err)
 	}
 	defer lock.Close()
-	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st))
+	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st), recall(d.cfg, d.info.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +189,13 @@ func (d *detached) admin(keys *keys) *keyAdmin {
 
 // withVolume has the volume open, too, and is done when its file keys are.
 func (d *detached) withVolume(ctx context.Context, method string, r request) (_ any, err error) {
-	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st))
+	seen := recall(d.cfg, d.info.ID)
+	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st), seen)
 	if err != nil {
 		return nil, err
 	}
 	defer keys.destroy()
-	v, err := volume.Open(d.st, keys.current(), volume.Options{Logger: d.cfg.Logger})
+	v, err := volume.Open(d.st, keys.current(), volume.Options{Logger: d.cfg.Logger, Admit: seen.journal})
 	if err != nil {
 		return nil, d.claimed(err)
 	}

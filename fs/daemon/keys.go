@@ -19,8 +19,8 @@ type keys struct {
 }
 
 // openKeys opens a volume's keyring through the configured providers, within
-// the configured time.
-func openKeys(ctx context.Context, cfg Config, id uuid.UUID, st keymgr.Storage) (*keys, error) {
+// the configured time, if it is not older than one that was seen.
+func openKeys(ctx context.Context, cfg Config, id uuid.UUID, st keymgr.Storage, seen *seen) (*keys, error) {
 	keyring, err := keymgr.LoadKeyring(st)
 	if err != nil {
 		return nil, err
@@ -29,10 +29,16 @@ func openKeys(ctx context.Context, cfg Config, id uuid.UUID, st keymgr.Storage) 
 	if k.master, err = k.unwrap(ctx, cfg, id, st); err != nil {
 		return nil, err
 	}
+	// What it says of itself counts only now that it is authentic.
+	if err := seen.keyring(k.keyring().Generation()); err != nil {
+		k.destroy()
+		return nil, err
+	}
 	return k, nil
 }
 
-// unwrap opens the keyring as it is stored now. What each key says is noted.
+// unwrap opens the keyring as it is stored now, which must not be older than
+// the one before. What each key says is noted.
 func (k *keys) unwrap(ctx context.Context, cfg Config, id uuid.UUID, st keymgr.Storage) (*keymgr.MasterKeys, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.KeyTimeout)
 	defer cancel()
@@ -42,7 +48,15 @@ func (k *keys) unwrap(ctx context.Context, cfg Config, id uuid.UUID, st keymgr.S
 			return nil, err
 		}
 		return &watched{provider, k.watch}, nil
-	}, keymgr.WithClock(cfg.Now))
+	}, keymgr.WithClock(cfg.Now), keymgr.MinGeneration(k.generation()))
+}
+
+// generation is that of the keyring in use, 0 before there was one.
+func (k *keys) generation() uint64 {
+	if master := k.current(); master != nil {
+		return master.Keyring().Generation()
+	}
+	return 0
 }
 
 func (k *keys) keyring() *keymgr.Keyring { return k.current().Keyring() }

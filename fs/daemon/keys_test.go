@@ -28,7 +28,7 @@ func (f *fixture) newKey(name string) *file.Store {
 }
 
 func (f *fixture) client() *KeyClient {
-	return &KeyClient{RunDir: f.cfg.RunDir, Openers: f.cfg.Openers, KeyTimeout: time.Minute}
+	return &KeyClient{RunDir: f.cfg.RunDir, StateDir: f.cfg.StateDir, Openers: f.cfg.Openers, KeyTimeout: time.Minute}
 }
 
 // call calls a method for the fixture's volume.

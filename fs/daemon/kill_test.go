@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/keymgr"
@@ -33,9 +34,9 @@ func TestMain(m *testing.M) {
 // doom says where a daemon is to be killed: before the store's Nth operation
 // that is Point's.
 type doom struct {
-	Backing, Mountpoint, RunDir string
-	Point                       string
-	Nth                         int64
+	Backing, Mountpoint, RunDir, StateDir string
+	Point                                 string
+	Nth                                   int64
 }
 
 // points are what an operation must be to be the one that a daemon does not
@@ -58,7 +59,8 @@ func doomed(text string) int {
 	}
 	var armed, n atomic.Int64
 	cfg := NewConfig()
-	cfg.Backing, cfg.Mountpoint, cfg.RunDir = d.Backing, d.Mountpoint, d.RunDir
+	cfg.Backing, cfg.Mountpoint, cfg.RunDir, cfg.StateDir = d.Backing, d.Mountpoint, d.RunDir, d.StateDir
+	cfg.noteInterval = time.Millisecond // so that all that may have been seen is on record
 	cfg.Openers = keymgr.Openers{file.Scheme: file.OpenProvider}
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	cfg.wrapStore = func(st store.FS) store.FS {
@@ -85,7 +87,7 @@ func doomed(text string) int {
 // has it be killed from then on; gone waits for that.
 func (f *fixture) startDoomed(point string, nth int64) (arm, gone func()) {
 	f.t.Helper()
-	data, err := json.Marshal(doom{f.cfg.Backing, f.cfg.Mountpoint, f.cfg.RunDir, point, nth})
+	data, err := json.Marshal(doom{f.cfg.Backing, f.cfg.Mountpoint, f.cfg.RunDir, f.cfg.StateDir, point, nth})
 	f.must(err)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), daemonRole+"="+string(data))
@@ -153,6 +155,7 @@ func TestKilledWhileKeysChange(t *testing.T) {
 
 func killed(f *fixture, method string, params any, point string, nth int64) {
 	f.t.Helper()
+	f.cfg.StateDir = filepath.Join(f.dir, "state")
 	arm, gone := f.startDoomed(point, nth)
 	for i := range 5 {
 		f.must(writeSynced(filepath.Join(f.cfg.Mountpoint, fmt.Sprint(i)), fmt.Sprint("content of ", i)))

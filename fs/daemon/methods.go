@@ -8,6 +8,7 @@ import (
 
 	"github.com/akvfs/akvfs/fs/audit"
 	"github.com/akvfs/akvfs/fs/control"
+	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
 )
@@ -87,6 +88,7 @@ func Code(err error) string {
 	var key *keymgr.KeyError
 	var keyring *keymgr.IntegrityError
 	var damaged *volume.IntegrityError
+	var rollback *highwater.RollbackError
 	var locked *LockedError
 	if code := refusalCode(err); code != "" {
 		return code
@@ -104,7 +106,7 @@ func Code(err error) string {
 		return CodeLocked
 	case errors.As(err, &key):
 		return keyCode(key.Class)
-	case errors.As(err, &keyring), errors.As(err, &damaged):
+	case errors.As(err, &keyring), errors.As(err, &damaged), errors.As(err, &rollback):
 		return CodeIntegrity
 	}
 	return control.CodeFailed

@@ -83,6 +83,16 @@ func ours(path string) (bool, error) {
 	return m != nil && m.FSType == fsType, err
 }
 
+// MountedAt reports whether an akvfs is mounted at a path, be it that its
+// daemon was killed.
+func MountedAt(path string) (bool, error) {
+	path, err := canonical(path)
+	if err != nil {
+		return false, err
+	}
+	return ours(path)
+}
+
 // dead reports whether the akvfs at a canonical path has lost its daemon.
 func dead(path string) bool {
 	var st unix.Statfs_t

@@ -109,3 +109,22 @@ func StateDir(getenv func(string) string, uid int) string {
 	}
 	return ""
 }
+
+// ConfigDir is where this user's projects and clusters are configured:
+// AKVFS_CONFIG_DIR, else /etc/akvfs for root, else akvfs in XDG_CONFIG_HOME or
+// .config of the home directory; "" for a user without one.
+func ConfigDir(getenv func(string) string, uid int) string {
+	if dir := getenv("AKVFS_CONFIG_DIR"); dir != "" {
+		return dir
+	}
+	if uid == 0 {
+		return "/etc/akvfs"
+	}
+	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "akvfs")
+	}
+	if dir := getenv("HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, ".config", "akvfs")
+	}
+	return ""
+}

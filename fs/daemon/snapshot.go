@@ -174,13 +174,14 @@ func (d *Daemon) snapshotDirs(_ context.Context, c *control.Call) (any, error) {
 
 // withSource has the volume open for a snapshot of it.
 func (d *detached) withSource(ctx context.Context, r request) (_ any, err error) {
-	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st))
+	seen := recall(d.cfg, d.info.ID)
+	keys, err := openKeys(ctx, d.cfg, d.info.ID, volume.Metadata(d.st), seen)
 	if err != nil {
 		return nil, err
 	}
 	defer keys.destroy()
 	tracker := store.NewTracker(d.st)
-	v, err := volume.Open(tracker, keys.current(), volume.Options{Logger: d.cfg.Logger})
+	v, err := volume.Open(tracker, keys.current(), volume.Options{Logger: d.cfg.Logger, Admit: seen.journal})
 	if err != nil {
 		return nil, d.claimed(err)
 	}

@@ -152,3 +152,10 @@ func (d *Daemon) stop() {
 		}
 	}
 }
+
+// Detach takes away the mount at a path although it is in use. It is for the
+// mounts of volumes that are thrown away with it: nothing is committed, and
+// whoever uses such a mount goes on until its daemon ends.
+func Detach(ctx context.Context, mountpoint string) error {
+	return unmountPath(ctx, mountpoint, true)
+}

@@ -17,15 +17,18 @@ import (
 
 // Dir copies the paths and all below them into a directory, which is made if
 // it is missing. What is there already with the same size and time of
-// modification is kept, so that an export that was interrupted goes on where
-// it stopped. Owners are set where the process may. All of it is durable when
-// Dir returns.
+// modification is kept, so that an export that was interrupted goes on about
+// where it stopped: a file gets its time only when its content is durable.
+// Owners are set where the process may. All of it is durable when Dir returns.
 func Dir(ctx context.Context, t Tree, paths []string, dest string, o Observer) error {
 	if err := os.MkdirAll(dest, 0o700); err != nil {
 		return err
 	}
 	d := &dirExport{walker: newWalker(t, o), ctx: ctx, dest: dest}
 	if err := d.walk(ctx, paths, d.object); err != nil {
+		return err
+	}
+	if err := d.settle(); err != nil {
 		return err
 	}
 	// Modes and times of directories come last: what is put into them needs
@@ -43,6 +46,33 @@ type dirExport struct {
 	ctx  context.Context
 	dest string
 	dirs []*object
+
+	fresh []*object // files that are copied, and not durable yet
+	bytes int64     // of them
+}
+
+// Bounds of what is copied before it is made durable: an end before that costs
+// as much again.
+const (
+	freshFiles = 1000
+	freshBytes = 256 << 20
+)
+
+// settle makes durable what was copied, and then gives it its attributes.
+func (d *dirExport) settle() error {
+	if len(d.fresh) == 0 {
+		return nil
+	}
+	if err := syncAll(d.dest); err != nil {
+		return err
+	}
+	for _, o := range d.fresh {
+		if err := d.attributes(o); err != nil {
+			return err
+		}
+	}
+	d.fresh, d.bytes = nil, 0
+	return nil
 }
 
 func (d *dirExport) path(name string) string { return filepath.Join(d.dest, filepath.FromSlash(name)) }
@@ -71,7 +101,14 @@ func (d *dirExport) object(o *object) error {
 	if err := d.create(o, path); err != nil {
 		return err
 	}
-	return d.attributes(o)
+	if !o.info.Mode().IsRegular() {
+		return d.attributes(o)
+	}
+	d.fresh, d.bytes = append(d.fresh, o), d.bytes+o.info.Size()
+	if len(d.fresh) < freshFiles && d.bytes < freshBytes {
+		return nil
+	}
+	return d.settle()
 }
 
 // unchanged reports whether a file was exported already. The time is what is

@@ -119,6 +119,24 @@ func parseSlot(sector []byte) Slot {
 	}
 }
 
+// SlotDamaged reports whether slot i of a header's page holds something that no
+// slot is: neither one that counts nor the zeros of an empty one.
+func SlotDamaged(page []byte, i int) bool {
+	sector := page[(1+i)*sectorSize : (2+i)*sectorSize]
+	return !zero(sector) && parseSlot(sector).Sequence == 0
+}
+
+// Rebuild makes a header of what is left of a damaged page: the file ID and
+// the slots as they lie there, with everything around them as it must be. That
+// the ID is the file's is for the caller to prove, by a slot that opens with it.
+func Rebuild(page []byte) *Header {
+	h := &Header{ID: FileID(page[FileIDOffset : FileIDOffset+16])}
+	for i := range h.Slots {
+		h.Slots[i] = parseSlot(page[(1+i)*sectorSize : (2+i)*sectorSize])
+	}
+	return h
+}
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func sum(sector []byte) {

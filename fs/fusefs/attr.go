@@ -30,9 +30,15 @@ func attrTimeout(a *store.Attr) time.Duration {
 
 const setIDs = unix.S_ISUID | unix.S_ISGID
 
+// sawMode remembers what of a mode is asked for later.
+func (n *node) sawMode(mode uint32) {
+	n.setID.Store(mode&setIDs != 0)
+	n.shared.Store(mode&unix.S_IRWXG != 0)
+}
+
 // fill turns an object's attributes into the kernel's.
 func (n *node) fill(a *store.Attr, out *fuse.Attr) {
-	n.setID.Store(a.Mode&setIDs != 0)
+	n.sawMode(a.Mode)
 	*out = fuse.Attr{
 		Ino:     a.Ino,
 		Size:    uint64(a.Size),
@@ -50,7 +56,7 @@ func (n *node) fill(a *store.Attr, out *fuse.Attr) {
 
 // fillStatx is fill for statx(2).
 func (n *node) fillStatx(a *store.Attr, out *fuse.Statx) {
-	n.setID.Store(a.Mode&setIDs != 0)
+	n.sawMode(a.Mode)
 	*out = fuse.Statx{
 		Mask:      unix.STATX_BASIC_STATS,
 		Ino:       a.Ino,

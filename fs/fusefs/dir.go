@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -85,14 +86,14 @@ func (d *dir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.
 // Mkdir makes a directory.
 func (d *dir) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return d.found(ctx, name, out, func(p string) error {
-		return d.t.vol.Mkdir(p, mode&0o7777, callerOf(ctx))
+		return d.t.vol.Mkdir(p, d.newMode(path.Dir(p), mode)&0o7777, callerOf(ctx))
 	})
 }
 
 // Mknod makes a FIFO, socket, device or empty regular file.
 func (d *dir) Mknod(ctx context.Context, name string, mode, dev uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return d.found(ctx, name, out, func(p string) error {
-		return d.t.vol.Mknod(p, mode, uint64(dev), callerOf(ctx))
+		return d.t.vol.Mknod(p, d.newMode(path.Dir(p), mode), uint64(dev), callerOf(ctx))
 	})
 }
 
@@ -149,6 +150,7 @@ func (d *dir) Unlink(_ context.Context, name string) syscall.Errno {
 func (d *dir) Rmdir(_ context.Context, name string) syscall.Errno {
 	p, err := d.childPath(name)
 	if err == nil {
+		d.keep(name, p)
 		err = d.t.vol.Rmdir(p)
 	}
 	return d.t.errno(err)
@@ -181,6 +183,7 @@ func (d *dir) keep(name, path string) {
 	if child == nil {
 		return
 	}
+	inner(child.Operations()).keepACL(path)
 	switch n := child.Operations().(type) {
 	case *file:
 		n.file.keep(path)
@@ -188,6 +191,9 @@ func (d *dir) keep(name, path string) {
 	case *symlink:
 		// If this fails, so does what the latecomer does: it looks again.
 		_, _ = n.read(path)
+		n.haunt(path)
+	default:
+		inner(n).haunt(path)
 	}
 }
 
@@ -199,7 +205,7 @@ func (d *dir) Create(ctx context.Context, name string, flags, mode uint32, out *
 	var direct bool
 	err := d.entry(name, func(p string) (err error) {
 		direct = d.t.directIO != nil && d.t.directIO(p)
-		h, err = d.t.vol.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode&0o7777, callerOf(ctx))
+		h, err = d.t.vol.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, d.newMode(path.Dir(p), mode)&0o7777, callerOf(ctx))
 		return err
 	})
 	if errors.Is(err, syscall.EEXIST) && flags&syscall.O_EXCL == 0 {
@@ -215,7 +221,7 @@ func (d *dir) Create(ctx context.Context, name string, flags, mode uint32, out *
 func (d *dir) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	var h Handle
 	err := d.named(func(p string) (err error) {
-		h, err = d.t.vol.OpenTemp(p, mode&0o7777, callerOf(ctx))
+		h, err = d.t.vol.OpenTemp(p, d.newMode(p, mode)&0o7777, callerOf(ctx))
 		return err
 	})
 	if err != nil {

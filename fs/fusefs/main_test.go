@@ -29,7 +29,7 @@ import (
 const role = "AKVFS_FUSEFS_TEST_ROLE"
 
 // roles are what a child process may be. Each returns its exit status.
-var roles = map[string]func() int{"serve": serveRole, "lock": lockRole, "map": mapRole, "user": userRole}
+var roles = map[string]func() int{"serve": serveRole, "lock": lockRole, "map": mapRole, "user": userRole, "actor": actorRole}
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(role); name != "" {

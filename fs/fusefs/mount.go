@@ -81,8 +81,11 @@ const (
 
 // capabilities are asked for beside go-fuse's own. An older kernel that lacks
 // one goes on without. HANDLE_KILLPRIV_V2 spares a GETXATTR at each write.
+// NO_EXPORT_SUPPORT has NFS refused at once: a handle would outlive what it
+// means here.
 const capabilities = fuse.CAP_WRITEBACK_CACHE | fuse.CAP_HANDLE_KILLPRIV_V2 |
-	fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP
+	fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_DONT_MASK |
+	fuse.CAP_NO_EXPORT_SUPPORT
 
 // MountFS mounts any Volume: Mount is this for the engine's.
 func MountFS(v Volume, mountpoint string, opts Options) (*Server, error) {
@@ -198,6 +201,7 @@ func fuseOptions(opts Options) *fuse.MountOptions {
 		ExtraCapabilities:        capabilities,
 		ExplicitDataCacheControl: true, // nobody else changes a file
 		EnableSymlinkCaching:     true,
+		EnableAcl:                true, // the kernel enforces them; see acl.go
 		DisableSplice:            true, // what we answer with is never a descriptor's data
 
 		Debug:  opts.Debug,

@@ -22,8 +22,17 @@ type node struct {
 	// setID: the mode last seen has set-user-ID or set-group-ID. Nobody else
 	// changes modes, so that a write need not ask.
 	setID atomic.Bool
-	// caps remembers whether there is a security.capability: see noCaps.
-	caps atomic.Uint64
+	// shared: the mode last seen lets the group do something. In an object with
+	// an ACL without that, the ACL lets in nobody but the owner.
+	shared atomic.Bool
+	// ghost is what answers for the object when it has no name; see haunt.
+	ghost atomic.Pointer[ghost]
+
+	// lastACL is the ACL that the object had when it lost a name; see keepACL.
+	lastACL atomic.Pointer[[]byte]
+
+	// lacks remembers of some attributes that the object has none.
+	lacks [len(often)]absence
 }
 
 var (
@@ -99,7 +108,7 @@ func (o byPath) Chown(uid, gid int) error      { return o.vol.Chown(o.path, uid,
 func (o byPath) Chtimes(a, m *time.Time) error { return o.vol.Chtimes(o.path, a, m) }
 
 // with calls do with the object: its open file if it has one, as an unlinked
-// file can still be reached through that, else its path.
+// file can still be reached through that, else its path, or what is left of it.
 func (n *node) with(do func(object) error) error {
 	if h := n.file.borrow(); h != nil {
 		defer n.file.giveBack()
@@ -113,6 +122,9 @@ func (n *node) with(do func(object) error) error {
 	if h := n.file.borrow(); h != nil {
 		defer n.file.giveBack()
 		return do(h)
+	}
+	if g := n.ghost.Load(); g != nil {
+		return do(g)
 	}
 	return err
 }

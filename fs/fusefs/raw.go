@@ -52,6 +52,30 @@ func (r *raw) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr string,
 	return r.RawFileSystem.SetXAttr(cancel, in, attr, data)
 }
 
+// Mknod hands the umask on, like the others that make an object with a mode.
+func (r *raw) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	in.Mode = withUmask(in.Mode, in.Umask)
+	return r.through(func() fuse.Status { return r.RawFileSystem.Mknod(cancel, in, name, out) })
+}
+
+// Mkdir makes a directory.
+func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	in.Mode = withUmask(in.Mode, in.Umask)
+	return r.through(func() fuse.Status { return r.RawFileSystem.Mkdir(cancel, in, name, out) })
+}
+
+// Create makes a file and opens it.
+func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	in.Mode = withUmask(in.Mode, in.Umask)
+	return r.through(func() fuse.Status { return r.RawFileSystem.Create(cancel, in, name, out) })
+}
+
+// Tmpfile makes a file without a name.
+func (r *raw) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	in.Mode = withUmask(in.Mode, in.Umask)
+	return r.through(func() fuse.Status { return r.RawFileSystem.Tmpfile(cancel, in, out) })
+}
+
 // killSetID is a SETATTR that clears set-user-ID and set-group-ID.
 func (r *raw) killSetID(cancel <-chan struct{}, in *fuse.WriteIn) fuse.Status {
 	var out fuse.AttrOut

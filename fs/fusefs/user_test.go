@@ -63,7 +63,8 @@ func mountAsUser(backing, at string) error {
 }
 
 // TestOrdinaryUser mounts as a user, in a mount namespace of its own where the
-// FUSE device is everybody's, as it is on most hosts.
+// FUSE device is everybody's, as it is on most hosts. The namespace lets go of
+// the mounts of tests that run beside this one.
 func TestOrdinaryUser(t *testing.T) {
 	base := t.TempDir()
 	backing, at := filepath.Join(base, "backing"), filepath.Join(base, "mount")
@@ -80,6 +81,7 @@ func TestOrdinaryUser(t *testing.T) {
 	must(t, os.WriteFile(binary, data, 0o755))
 	script := `set -e
 		mount --make-rprivate /
+		findmnt -rn -t fuse.akvfs -o TARGET | xargs -r umount -i -c -l || true
 		mknod -m 666 "$1/fuse" c 10 229
 		mount --bind "$1/fuse" /dev/fuse
 		exec setpriv --reuid $2 --regid $3 --clear-groups "$1/test"`

@@ -52,9 +52,9 @@ type header struct {
 
 var (
 	errFrame = errors.New("no frame")
-	// errFrameVersion is a frame of a newer akvfs.
-	errFrameVersion = errors.New("journal has a newer format version")
-	castagnoli      = crc32.MakeTable(crc32.Castagnoli)
+	// ErrNewerFormat says that a newer akvfs has written to the journal.
+	ErrNewerFormat = errors.New("journal has a newer format version")
+	castagnoli     = crc32.MakeTable(crc32.Castagnoli)
 )
 
 // descriptorBytes is the room that descriptors of n bytes take in a frame,
@@ -90,7 +90,7 @@ func parseHeader(b []byte, limit int) (*header, error) {
 	}
 	le := binary.LittleEndian
 	if le.Uint32(b[8:]) > frameVersion {
-		return nil, errFrameVersion
+		return nil, ErrNewerFormat
 	}
 	h := &header{
 		number: le.Uint64(b[16:]), tail: le.Uint64(b[24:]),
@@ -148,14 +148,23 @@ func copyData(dst []byte, r *Record) (n int) {
 
 // openFrame checks a whole frame and returns its records, whose data points into b.
 func openFrame(b []byte, h *header, cfg *Config) ([]Record, error) {
-	data := b[descriptorBytes(h.sealed-crypto.TagSize):h.length()]
-	if crc32.Checksum(data, castagnoli) != h.sum {
-		return nil, errFrame
+	if err := checkSum(b, h); err != nil {
+		return nil, err
 	}
+	data := b[descriptorBytes(h.sealed-crypto.TagSize):h.length()]
 	sealed := b[frameHeaderSize : frameHeaderSize+h.sealed]
 	descr, err := cfg.Cipher.Open(nil, h.nonce[:], sealed, associated(cfg.Volume, b))
 	if err != nil {
 		return nil, errFrame
 	}
 	return decodeRecords(descr, data)
+}
+
+// checkSum tells a whole frame from a torn one, as far as its data goes.
+func checkSum(b []byte, h *header) error {
+	data := b[descriptorBytes(h.sealed-crypto.TagSize):h.length()]
+	if crc32.Checksum(data, castagnoli) != h.sum {
+		return errFrame
+	}
+	return nil
 }

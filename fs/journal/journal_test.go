@@ -40,7 +40,7 @@ func newJournalOn(t testing.TB, st store.FS, cfg Config, size int64) {
 	if err := Create(st, "journal", size); err != nil {
 		t.Fatal(err)
 	}
-	if err := Initialize(st, "journal", cfg); err != nil {
+	if err := Initialize(st, "journal", cfg, 0); err != nil {
 		t.Fatal(err)
 	}
 }

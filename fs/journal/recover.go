@@ -57,9 +57,11 @@ func Open(st store.FS, dir string, cfg Config, readOnly bool) (*Journal, []Recor
 // Start begins this opening's frames: all before them are no longer needed.
 func (j *Journal) Start() error { return j.Release(j.Position()) }
 
-// Initialize writes the first frame into a journal fresh from Create. Without
-// a frame a journal is damaged, so that one cannot be wiped unseen.
-func Initialize(st store.FS, dir string, cfg Config) error {
+// Initialize writes the first frame into a journal fresh from Create, with the
+// number after that of the frame before: 0, or the last one of the journal
+// whose place this one takes. Without a frame a journal is damaged, so that
+// one cannot be wiped unseen.
+func Initialize(st store.FS, dir string, cfg Config, before uint64) error {
 	seg, err := openSegments(st, dir, false)
 	if err != nil {
 		return err
@@ -69,7 +71,7 @@ func Initialize(st store.FS, dir string, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	j.tail = 1
+	j.number, j.tail = before, before+1
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.writeFrame()
@@ -122,7 +124,7 @@ func (j *Journal) scanSegment(i int, visit func(found)) error {
 	}
 	for off := 0; off < len(b); {
 		f, err := j.frameAt(b[off:])
-		if errors.Is(err, errFrameVersion) {
+		if errors.Is(err, ErrNewerFormat) {
 			return err
 		}
 		if err != nil {
@@ -140,6 +142,9 @@ func (j *Journal) frameAt(b []byte) (found, error) {
 	h, err := parseHeader(b, len(b))
 	if err != nil {
 		return found{}, err
+	}
+	if j.cfg.Cipher == nil { // whoever has no key sees frames, and nothing in them
+		return found{header: h}, checkSum(b, h)
 	}
 	records, err := openFrame(b, h, &j.cfg)
 	return found{header: h, records: records}, err

@@ -46,10 +46,26 @@ func CheckName(name string) error {
 	return nil
 }
 
+// disk is a directory that a collection, a snapshot or a restored volume is.
+type disk interface {
+	store.FS
+	store.Locker
+	store.Syncer
+}
+
+func openDisk(dir string) (disk, error) {
+	st, err := store.OpenDisk(dir)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
 // Collection is a directory of snapshots.
 type Collection struct {
 	Dir string // absolute
-	st  *store.Disk
+	st  disk
+	sub func(name string) (disk, error) // opens a directory in it
 }
 
 // OpenCollection opens a directory of snapshots; create makes it, and what
@@ -64,11 +80,11 @@ func OpenCollection(dir string, create bool) (*Collection, error) {
 			return nil, err
 		}
 	}
-	st, err := store.OpenDisk(dir)
+	st, err := openDisk(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Collection{dir, st}, nil
+	return &Collection{dir, st, func(name string) (disk, error) { return openDisk(filepath.Join(dir, name)) }}, nil
 }
 
 // Close lets go of the directory.
@@ -78,6 +94,7 @@ func (c *Collection) Close() error { return c.st.Close() }
 type Snapshot struct {
 	Dir      string // absolute: a volume's backing directory
 	Manifest *Manifest
+	open     func() (disk, error)
 }
 
 // List lists the collection's snapshots, the oldest first. What is no snapshot
@@ -117,7 +134,8 @@ func (c *Collection) Get(name string) (*Snapshot, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	st, err := store.OpenDisk(filepath.Join(c.Dir, name))
+	open := func() (disk, error) { return c.sub(name) }
+	st, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +147,7 @@ func (c *Collection) Get(name string) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{filepath.Join(c.Dir, name), m}, nil
+	return &Snapshot{filepath.Join(c.Dir, name), m, open}, nil
 }
 
 // partial is a snapshot that is being made. Its lock tells it from one that
@@ -138,7 +156,7 @@ type partial struct {
 	c    *Collection
 	name string
 	dir  string // in the collection
-	st   *store.Disk
+	st   disk
 	lock io.Closer
 }
 
@@ -148,7 +166,7 @@ func (c *Collection) begin(name string) (*partial, error) {
 		return nil, err
 	}
 	var err error
-	if p.st, err = store.OpenDisk(filepath.Join(c.Dir, p.dir)); err != nil {
+	if p.st, err = c.sub(p.dir); err != nil {
 		return nil, err
 	}
 	err = errors.Join(p.st.Mkdir(volume.MetaDir, 0o700), p.st.Mkdir(stagingName, 0o700), touch(p.st, lockName))

@@ -40,9 +40,11 @@ type copier struct {
 // Progress tells how far a copy is. In the phase "hold" the volume stands
 // still.
 type Progress struct {
-	Phase string `json:"phase"` // copy, hold, restore, structure, blocks
+	Phase string `json:"phase"` // copy, hold, restore, export, import, structure, blocks
 	Files int    `json:"files"`
 	Bytes int64  `json:"bytes"`
+	// Total is what Bytes come to, about; 0: that is not known.
+	Total int64 `json:"total,omitempty"`
 }
 
 func (c *copier) staged(id store.ObjectID) string {

@@ -94,7 +94,7 @@ func TestDamage(t *testing.T) {
 				plain, err := akvfs.Open(t.Context(), dir, akvfs.Options{Openers: openers})
 				must(t, err)
 				defer plain.Close()
-				must(t, VerifyBlocks(t.Context(), st, plain.Keys(), plain, r, nil))
+				must(t, VerifyBlocks(t.Context(), st, plain.Keys(), plain, r, nil, nil))
 			}
 			if !slices.ContainsFunc(r.Damages, func(d string) bool { return strings.HasPrefix(d, c.where+":") }) {
 				t.Errorf("%q tells nothing of %s", r.Damages, c.where)

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,12 +11,20 @@ import (
 	"path"
 	"strings"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
 )
+
+// OtherVolumeError says that a stream is of another volume's snapshot.
+type OtherVolumeError struct{ Name, Volume string }
+
+func (e *OtherVolumeError) Error() string {
+	return fmt.Sprintf("the stream has snapshot %q of another volume, %s", e.Name, e.Volume)
+}
 
 // BaseError says that a stream tells the difference from a snapshot that is
 // not there.
@@ -29,20 +36,19 @@ func (e *BaseError) Error() string {
 
 // Import makes the snapshot that a stream carries, in a collection. No keys are
 // needed. Before it gets its name it is verified as Verify does, and the whole
-// stream against its sum. If anything fails, there is nothing. Errors are a
-// *StreamError, *DamageError, *BaseError, *ExistsError, ctx's, or the stores'.
-func Import(ctx context.Context, r io.Reader, c *Collection, progress func(Progress)) (*Manifest, error) {
-	in, err := newStreamReader(r)
+// stream against its sums. If anything fails, there is nothing. want is the
+// volume that it must be a snapshot of; uuid.Nil: any. Errors are a
+// *StreamError, *OtherVolumeError, *DamageError, *BaseError, *ExistsError,
+// ctx's, or the stores'.
+func Import(ctx context.Context, r io.Reader, c *Collection, want uuid.UUID, progress func(Progress)) (*Manifest, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, header, err := receiveStream(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	var header streamHeader
-	kind, payload, err := in.next()
-	if err != nil {
-		return nil, err
-	}
-	if kind != sectionHeader || json.Unmarshal(payload, &header) != nil || CheckName(header.Name) != nil {
-		return nil, &StreamError{in.read, "it has no header"}
+	if want != uuid.Nil && header.Volume != want.String() {
+		return nil, &OtherVolumeError{header.Name, header.Volume}
 	}
 	if err := c.Clear(); err != nil {
 		return nil, err
@@ -50,7 +56,7 @@ func Import(ctx context.Context, r io.Reader, c *Collection, progress func(Progr
 	if _, err := c.st.Stat(header.Name); err == nil {
 		return nil, &ExistsError{header.Name}
 	}
-	i := &importer{c: c, in: in, header: header, report: progress, noted: Progress{Phase: "import"}, staged: map[string]string{}}
+	i := &importer{c: c, in: in, header: *header, report: progress, noted: Progress{Phase: "import"}, staged: map[string]string{}}
 	if err := i.openBase(); err != nil {
 		return nil, err
 	}
@@ -68,9 +74,9 @@ func Import(ctx context.Context, r io.Reader, c *Collection, progress func(Progr
 // importer makes one snapshot of a stream.
 type importer struct {
 	c       *Collection
-	in      *streamReader
+	in      *received
 	header  streamHeader
-	base    *store.Disk // nil: none
+	base    disk // nil: none
 	partial *partial
 	staged  map[string]string // where a file waits for its name, by that
 	report  func(Progress)
@@ -86,7 +92,7 @@ func (i *importer) openBase() error {
 		return &BaseError{i.header.Base.Name}
 	}
 	if err == nil {
-		i.base, err = store.OpenDisk(s.Dir)
+		i.base, err = s.open()
 	}
 	return err
 }
@@ -111,10 +117,7 @@ func (i *importer) receive(ctx context.Context) error {
 	}
 	defer func() { _ = done() }()
 	for {
-		kind, payload, err := i.in.next()
-		if err == nil {
-			err = ctx.Err()
-		}
+		kind, payload, err := i.in.next(ctx)
 		if err != nil {
 			return err
 		}
@@ -129,7 +132,7 @@ func (i *importer) receive(ctx context.Context) error {
 				return err
 			}
 		case f == nil:
-			return &StreamError{i.in.read, "it has data of no file"}
+			return &StreamError{i.in.at, "it has data of no file"}
 		default:
 			if err := i.put(f, kind, payload, size); err != nil {
 				return err
@@ -146,7 +149,7 @@ func (i *importer) begin(ctx context.Context, payload []byte) (f store.File, siz
 		name, err = decodePath(s.Path)
 	}
 	if err != nil || s.Size < 0 || !i.allowed(name) {
-		return nil, 0, &StreamError{i.in.read, "it has a file that no snapshot has"}
+		return nil, 0, &StreamError{i.in.at, "it has a file that no snapshot has"}
 	}
 	to := name
 	if !strings.HasPrefix(name, volume.MetaDir+"/") {
@@ -192,7 +195,7 @@ func (i *importer) allowed(name string) bool {
 func (i *importer) fromBase(ctx context.Context, f store.File, encoded string) error {
 	name, err := decodePath(encoded)
 	if err != nil || i.base == nil {
-		return &StreamError{i.in.read, "it tells the difference from nothing"}
+		return &StreamError{i.in.at, "it tells the difference from nothing"}
 	}
 	old, err := i.base.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
@@ -211,25 +214,21 @@ func (i *importer) fromBase(ctx context.Context, f store.File, encoded string) e
 
 // put writes what a section brings.
 func (i *importer) put(f store.File, kind byte, payload []byte, size int64) error {
-	if len(payload) < 8 || kind == sectionHole && len(payload) != 16 || kind == sectionHeader {
-		return &StreamError{i.in.read, "a section is too short"}
+	off, n, ok := place(kind, payload)
+	if !ok || kind == sectionHeader {
+		return &StreamError{i.in.at, "a section is too short"}
 	}
-	off := binary.LittleEndian.Uint64(payload)
-	n := uint64(len(payload) - 8)
-	if kind == sectionHole {
-		n = binary.LittleEndian.Uint64(payload[8:])
-	}
-	if off > uint64(size) || n > uint64(size)-off {
-		return &StreamError{i.in.read, "a place beyond the file's end"}
+	if off > size || n > size-off {
+		return &StreamError{i.in.at, "a place beyond the file's end"}
 	}
 	if kind == sectionHole {
-		return punch(f, int64(off), int64(n))
+		return punch(f, off, n)
 	}
-	i.noted.Bytes += int64(n)
+	i.noted.Bytes += n
 	if i.report != nil {
 		i.report(i.noted)
 	}
-	_, err := f.WriteAt(payload[8:], int64(off))
+	_, err := f.WriteAt(payload[placeBytes:], off)
 	return err
 }
 
@@ -241,7 +240,7 @@ func (i *importer) finish(ctx context.Context) (*Manifest, error) {
 		return nil, err
 	}
 	if m.Name != i.header.Name {
-		return nil, &StreamError{i.in.read, "the manifest is another snapshot's"}
+		return nil, &StreamError{i.in.at, "the manifest is another snapshot's"}
 	}
 	if root := i.header.Root; root != nil {
 		if err := volume.SetRoot(st, root.Mode&0o7777, root.UID, root.GID); err != nil {

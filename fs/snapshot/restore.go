@@ -9,6 +9,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -39,28 +41,15 @@ func (e *NotEmptyError) Error() string { return fmt.Sprintf("%s is not empty", e
 //
 // Errors are a *NotEmptyError, *DamageError, ctx's or the stores'.
 func Restore(ctx context.Context, from *Snapshot, dir string, progress func(Progress)) error {
-	src, err := store.OpenDisk(from.Dir)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	dst, err := store.OpenDisk(dir)
+	dst, err := openDisk(dir)
 	if err != nil {
 		return err
 	}
 	defer dst.Close()
-	r := &restorer{src: src, dst: dst, manifest: from.Manifest, report: progress, noted: Progress{Phase: "restore"}}
-	r.place = func(ctx context.Context, l *listed) error { return copyFile(ctx, dst, src, l.name, l.attr.Size) }
-	if err := r.begin(dir); err != nil {
-		return err
-	}
-	if err := r.tree(ctx); err != nil {
-		return err
-	}
-	if err := r.metadata(ctx); err != nil {
+	if err := restore(ctx, from, dst, dir, progress); err != nil {
 		return err
 	}
 	parent, err := store.OpenDisk(filepath.Dir(filepath.Clean(dir)))
@@ -70,64 +59,112 @@ func Restore(ctx context.Context, from *Snapshot, dir string, progress func(Prog
 	return errors.Join(parent.SyncDir("."), parent.Close())
 }
 
+func restore(ctx context.Context, from *Snapshot, dst disk, dir string, progress func(Progress)) error {
+	src, err := from.open()
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	r := &restorer{src: src, dst: dst, manifest: from.Manifest, report: progress, noted: Progress{Phase: "restore", Total: from.Manifest.Bytes}}
+	r.place = func(ctx context.Context, l *listed) error { return copyFile(ctx, dst, src, l.name, l.attr.Size) }
+	r.settle = dst.SyncAll
+	whole, err := r.begin(dir)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		if err := r.tree(ctx); err != nil {
+			return err
+		}
+		if err := r.metadata(ctx); err != nil {
+			return err
+		}
+	}
+	if err := dst.Unlink(path.Join(volume.MetaDir, restoringName)); err != nil {
+		return err
+	}
+	return dst.SyncDir(volume.MetaDir)
+}
+
 // restorer restores one snapshot.
 type restorer struct {
-	src, dst *store.Disk
+	src, dst disk
 	manifest *Manifest
 	// place makes a file with its content, under its name.
-	place  func(ctx context.Context, l *listed) error
+	place func(ctx context.Context, l *listed) error
+	// settle makes what was placed durable, before it gets the time by which
+	// one who continues knows it; nil: nobody will.
+	settle func() error
 	report func(Progress)
 	noted  Progress
 }
 
-// begin claims the directory.
-func (r *restorer) begin(dir string) error {
+// begin claims the directory, durably: whatever is found in it later is ours.
+// whole says that an earlier one came to its end.
+func (r *restorer) begin(dir string) (whole bool, err error) {
 	meta := volume.Metadata(r.dst)
 	if data, err := meta.ReadFile(restoringName); err == nil {
 		var old restoring
-		if json.Unmarshal(data, &old) == nil && string(old.MAC) == string(r.manifest.MAC) {
-			return nil
+		if json.Unmarshal(data, &old) != nil || string(old.MAC) != string(r.manifest.MAC) {
+			return false, &NotEmptyError{dir}
 		}
-		return &NotEmptyError{dir}
+		_, err := r.dst.Stat(path.Join(volume.MetaDir, volume.InfoFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
 	}
 	entries, err := r.dst.ReadDir(".")
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, e := range entries {
 		if e.Name == "lost+found" || e.Name == volume.MetaDir && r.unclaimed() {
 			continue
 		}
-		return &NotEmptyError{dir}
+		return false, &NotEmptyError{dir}
 	}
 	data, err := json.Marshal(restoring{r.manifest.MAC})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := r.dst.Mkdir(volume.MetaDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return false, err
 	}
-	return meta.ReplaceFile(restoringName, data)
+	if err := meta.ReplaceFile(restoringName, data); err != nil {
+		return false, err
+	}
+	return false, r.dst.SyncDir(".")
 }
 
-// unclaimed says that an interrupted begin has left an empty directory.
+// unclaimed says that a begin was interrupted before it claimed anything.
 func (r *restorer) unclaimed() bool {
 	entries, err := r.dst.ReadDir(volume.MetaDir)
-	return err == nil && len(entries) == 0
+	return err == nil && !slices.ContainsFunc(entries, func(e store.DirEntry) bool { return e.Name != restoringName+".tmp" })
 }
 
-// tree restores every object, files side by side, directories' attributes last.
+const (
+	// batchFiles and batchBytes are how much is restored before it is made
+	// durable: an end before that costs as much again.
+	batchFiles = 2000
+	batchBytes = 1 << 30
+)
+
+// tree restores every object, directories' attributes last.
 func (r *restorer) tree(ctx context.Context) error {
-	var dirs, links []listed
+	var dirs, links, batch []listed
 	same := map[string]string{}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(copyWorkers)
+	size := int64(0)
+	flush := func() error {
+		full := batch
+		batch, size = nil, 0
+		return r.batch(ctx, full)
+	}
 	err := r.manifest.EachObject(r.src, func(o Object, name string) error {
 		l, err := o.listed(name)
-		if err != nil {
-			return err
-		}
 		switch {
+		case err != nil:
+			return err
 		case l.kind() == unix.S_IFDIR:
 			dirs = append(dirs, l)
 			return r.directory(&l)
@@ -136,24 +173,92 @@ func (r *restorer) tree(ctx context.Context) error {
 			same[name], err = decodePath(o.Same)
 			return err
 		}
-		r.noted.Files++
-		r.noted.Bytes += o.Size
-		if r.report != nil {
-			r.report(r.noted)
+		batch, size = append(batch, l), size+o.Size
+		if len(batch) < batchFiles && size < batchBytes {
+			return nil
 		}
-		g.Go(func() error { return errors.Join(ctx.Err(), r.object(ctx, &l)) })
-		return ctx.Err()
+		return flush()
 	})
-	if err := errors.Join(err, g.Wait()); err != nil {
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
 		return err
 	}
 	for i := range links {
-		if err := r.dst.Link(same[links[i].name], links[i].name); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := r.link(same[links[i].name], links[i].name); err != nil {
 			return err
 		}
 	}
 	for i := len(dirs) - 1; i >= 0; i-- {
 		if err := dress(r.dst, &dirs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link makes a further name of an object. One that is there may be of an
+// object that had to be restored again since.
+func (r *restorer) link(old, name string) error {
+	err := r.dst.Link(old, name)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	is, err := r.dst.Stat(old)
+	if err != nil {
+		return err
+	}
+	has, err := r.dst.Stat(name)
+	if err != nil || has.ID() == is.ID() {
+		return err
+	}
+	if err := r.dst.Unlink(name); err != nil {
+		return err
+	}
+	return r.dst.Link(old, name)
+}
+
+// batch restores objects side by side, makes them durable, and then gives them
+// their attributes.
+func (r *restorer) batch(ctx context.Context, all []listed) error {
+	var mu sync.Mutex // guards made and noted
+	var made []*listed
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(copyWorkers)
+	for i := range all {
+		l := &all[i]
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			fresh, err := r.object(ctx, l)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if fresh {
+				made = append(made, l)
+			}
+			r.noted.Files++
+			r.noted.Bytes += l.attr.Size
+			if r.report != nil {
+				r.report(r.noted)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if r.settle != nil && len(made) > 0 {
+		if err := r.settle(); err != nil {
+			return err
+		}
+	}
+	for _, l := range made {
+		if err := dress(r.dst, l); err != nil {
 			return err
 		}
 	}
@@ -184,13 +289,13 @@ func (r *restorer) directory(l *listed) error {
 	return err
 }
 
-// object restores what is no directory, unless it is there: its time of
-// modification is the last that it gets.
-func (r *restorer) object(ctx context.Context, l *listed) error {
+// object restores what is no directory, but for its attributes, unless it is
+// there: its time of modification is the last that it gets.
+func (r *restorer) object(ctx context.Context, l *listed) (fresh bool, err error) {
 	attr, err := r.dst.Stat(l.name)
 	if err == nil && attr.Mode == l.attr.Mode && attr.Mtime.Equal(l.attr.Mtime) &&
 		(l.kind() != unix.S_IFREG || attr.Size == l.attr.Size) {
-		return nil
+		return false, nil
 	}
 	if err == nil {
 		err = r.dst.Unlink(l.name)
@@ -198,20 +303,15 @@ func (r *restorer) object(ctx context.Context, l *listed) error {
 		err = nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch l.kind() {
 	case unix.S_IFREG:
-		err = r.place(ctx, l)
+		return true, r.place(ctx, l)
 	case unix.S_IFLNK:
-		err = r.dst.Symlink(l.target, l.name)
-	default:
-		err = r.dst.Mknod(l.name, l.attr.Mode&unix.S_IFMT|0o600, l.attr.Rdev)
+		return true, r.dst.Symlink(l.target, l.name)
 	}
-	if err != nil {
-		return err
-	}
-	return dress(r.dst, l)
+	return true, r.dst.Mknod(l.name, l.attr.Mode&unix.S_IFMT|0o600, l.attr.Rdev)
 }
 
 // copyFile copies a file of a size to the same name.
@@ -269,13 +369,7 @@ func (r *restorer) metadata(ctx context.Context) error {
 	if err := r.dst.SyncAll(); err != nil {
 		return err
 	}
-	if err := to.ReplaceFile(volume.InfoFile, info); err != nil {
-		return err
-	}
-	if err := r.dst.Unlink(path.Join(volume.MetaDir, restoringName)); err != nil {
-		return err
-	}
-	return r.dst.SyncDir(volume.MetaDir)
+	return to.ReplaceFile(volume.InfoFile, info)
 }
 
 // journal copies the snapshot's, which holds nothing.

@@ -136,7 +136,7 @@ func (s *scene) verified(name string) *Report {
 	plain, err := akvfs.Open(s.t.Context(), snap.Dir, akvfs.Options{Openers: openers})
 	must(s.t, err)
 	defer plain.Close()
-	must(s.t, VerifyBlocks(s.t.Context(), st, plain.Keys(), plain, r, nil))
+	must(s.t, VerifyBlocks(s.t.Context(), st, plain.Keys(), plain, r, nil, nil))
 	return r
 }
 

@@ -3,13 +3,19 @@ package snapshot
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/google/uuid"
+
+	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 )
 
@@ -66,19 +72,19 @@ func TestStream(t *testing.T) {
 				t.Error("a second export is another")
 			}
 			var missing *BaseError
-			if _, err := Import(t.Context(), bytes.NewReader(difference), there, nil); !errors.As(err, &missing) {
+			if _, err := Import(t.Context(), bytes.NewReader(difference), there, uuid.Nil, nil); !errors.As(err, &missing) {
 				t.Errorf("without its base: %v", err)
 			}
 			for _, stream := range [][]byte{s.exported("one", ""), difference} {
-				_, err := Import(t.Context(), bytes.NewReader(stream), there, nil)
+				_, err := Import(t.Context(), bytes.NewReader(stream), there, uuid.Nil, nil)
 				must(t, err)
 			}
 			var exists *ExistsError
-			if _, err := Import(t.Context(), bytes.NewReader(whole), there, nil); !errors.As(err, &exists) {
+			if _, err := Import(t.Context(), bytes.NewReader(whole), there, uuid.Nil, nil); !errors.As(err, &exists) {
 				t.Errorf("twice: %v", err)
 			}
 			whole2 := s.elsewhere("whole")
-			_, err = Import(t.Context(), bytes.NewReader(whole), whole2, nil)
+			_, err = Import(t.Context(), bytes.NewReader(whole), whole2, uuid.Nil, nil)
 			must(t, err)
 			want := s.contents(filepath.Join(s.c.Dir, "two"))
 			s.c = there
@@ -104,7 +110,7 @@ func TestDamagedStream(t *testing.T) {
 	there := s.elsewhere("there")
 	refused := func(what string, stream []byte) {
 		t.Helper()
-		if _, err := Import(t.Context(), bytes.NewReader(stream), there, nil); err == nil {
+		if _, err := Import(t.Context(), bytes.NewReader(stream), there, uuid.Nil, nil); err == nil {
 			t.Fatalf("%s: imported", what)
 		}
 		if entries, err := os.ReadDir(there.Dir); err != nil || len(entries) > 0 {
@@ -121,10 +127,10 @@ func TestDamagedStream(t *testing.T) {
 	}
 	refused("without its end", whole[:len(whole)-41])
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := Import(ctx, bytes.NewReader(whole), there, func(Progress) { cancel() }); !errors.Is(err, context.Canceled) {
+	if _, err := Import(ctx, bytes.NewReader(whole), there, uuid.Nil, func(Progress) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
-	_, err := Import(t.Context(), bytes.NewReader(whole), there, nil)
+	_, err := Import(t.Context(), bytes.NewReader(whole), there, uuid.Nil, nil)
 	must(t, err)
 }
 
@@ -135,7 +141,7 @@ func FuzzImport(f *testing.F) {
 	w, err := newStreamWriter(&small)
 	must(f, err)
 	must(f, errors.Join(w.json(sectionHeader, streamHeader{Name: "a"}),
-		w.json(sectionFile, streamFile{Path: "../../x", Size: 10}), w.data(0, []byte("x")), w.hole(1, 2), w.end()))
+		w.json(sectionFile, streamFile{Path: "../../x", Size: 10}), w.put(section(sectionData, make([]byte, 9))), w.put(holeSection(1, 2)), w.end()))
 	f.Add(small.Bytes())
 	f.Add([]byte(streamMagic))
 	f.Fuzz(func(t *testing.T, stream []byte) {
@@ -143,7 +149,7 @@ func FuzzImport(f *testing.F) {
 		c, err := OpenCollection(filepath.Join(dir, "c"), true)
 		must(t, err)
 		defer c.Close()
-		if _, err := Import(t.Context(), bytes.NewReader(stream), c, nil); err == nil {
+		if _, err := Import(t.Context(), bytes.NewReader(stream), c, uuid.Nil, nil); err == nil {
 			t.Fatal("imported")
 		}
 		entries, err := os.ReadDir(dir)
@@ -152,6 +158,33 @@ func FuzzImport(f *testing.F) {
 		must(t, err)
 		if len(entries) != 1 || len(inside) != 0 {
 			t.Fatalf("left: %v, %v", entries, inside)
+		}
+	})
+}
+
+// FuzzContents: no contents.jsonl, as the manifest has it or not, makes a
+// reader fail otherwise than with an error, or names what is outside.
+func FuzzContents(f *testing.F) {
+	f.Add([]byte(`{"path":"a%2fb","mode":33152,"uid":0,"gid":0,"mtime":1}`+"\n"), true)
+	f.Add([]byte(`{"path":"../a"}`+"\n"+`{"path":"a","same":"..","target":"%00","xattrs":{"user.x":"AAAA"}}`), true)
+	f.Add([]byte("{}\n"), false)
+	f.Fuzz(func(t *testing.T, data []byte, agrees bool) {
+		st := store.NewMem(store.Options{})
+		must(t, st.Mkdir(volume.MetaDir, 0o700))
+		must(t, volume.Metadata(st).ReplaceFile(contentsName, data))
+		m := &Manifest{}
+		if agrees {
+			sum := sha256.Sum256(data)
+			m.Contents = hex.EncodeToString(sum[:])
+		}
+		err := m.EachObject(st, func(_ Object, name string) error {
+			if !fs.ValidPath(validated(name)) {
+				t.Fatalf("%q is no path", name)
+			}
+			return nil
+		})
+		if err == nil && !agrees {
+			t.Fatal("contents that the manifest does not have")
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -37,6 +38,7 @@ type Report struct {
 type verifier struct {
 	st     store.FS
 	report func(Progress)
+	proofs *Proofs
 
 	mu     sync.Mutex // guards the rest
 	result Report
@@ -80,11 +82,13 @@ func Verify(ctx context.Context, st store.FS, progress func(Progress)) (*Report,
 
 // VerifyBlocks proves the manifest with the volume's keys and reads every file
 // of tree, which is the snapshot's plaintext, on several cores. What it finds
-// is added to the report.
-func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Report, progress func(Progress)) error {
-	v := &verifier{st: st, report: progress, noted: Progress{Phase: "blocks"}, result: *r}
+// is added to the report. Files that proofs has are left out, and those that
+// are sound added to it; it may be nil.
+func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Report, proofs *Proofs, progress func(Progress)) error {
+	v := &verifier{st: st, report: progress, proofs: proofs, noted: Progress{Phase: "blocks"}, result: *r}
 	m, err := ReadManifest(st)
 	if err == nil {
+		v.noted.Total = m.Bytes
 		err = m.Prove(keys)
 	}
 	if err := v.found(err); err != nil {
@@ -96,7 +100,7 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Re
 		if err != nil {
 			return v.unreadable(name, err)
 		}
-		if d.Type().IsRegular() {
+		if d.Type().IsRegular() && !proofs.Has(name) {
 			g.Go(func() error { return v.blocks(ctx, tree, name) })
 		}
 		return ctx.Err()
@@ -259,37 +263,67 @@ func (v *verifier) metadata(m *Manifest) {
 	}
 }
 
-// blocks reads a file of the plaintext to its end.
+// verifyBytes is how much of a file one goroutine reads.
+const verifyBytes = 16 << 20
+
+// blocks reads a file of the plaintext, a large one on several cores.
 func (v *verifier) blocks(ctx context.Context, tree fs.FS, name string) error {
 	f, err := tree.Open(name)
 	if err != nil {
 		return v.unreadable(name, err)
 	}
 	defer f.Close()
-	v.mu.Lock()
-	v.noted.Files++
-	v.mu.Unlock()
+	info, err := f.Stat()
+	if err != nil {
+		return v.unreadable(name, err)
+	}
 	at, ok := f.(io.ReaderAt)
 	if !ok {
 		return fmt.Errorf("%s cannot be read at any place", name)
 	}
-	buf := make([]byte, 1<<20)
-	for off := int64(0); ; off += int64(len(buf)) {
+	v.mu.Lock()
+	v.noted.Files++
+	v.mu.Unlock()
+	var bad atomic.Bool
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.NumCPU())
+	for off := int64(0); off < info.Size(); off += verifyBytes {
+		g.Go(func() error {
+			return v.part(ctx, io.NewSectionReader(at, off, verifyBytes), func(err error) error {
+				bad.Store(true)
+				return v.unreadable(name, err)
+			})
+		})
+	}
+	if err := g.Wait(); err != nil || bad.Load() {
+		return err
+	}
+	return v.proofs.add(name)
+}
+
+// part reads a part of a file to its end, past what cannot be read.
+func (v *verifier) part(ctx context.Context, part *io.SectionReader, failed func(error) error) error {
+	buf := verifyBuffers.Get().(*[1 << 20]byte)
+	defer verifyBuffers.Put(buf)
+	for off := int64(0); off < verifyBytes; off += int64(len(buf)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := at.ReadAt(buf, off)
+		n, err := part.ReadAt(buf[:], off)
 		v.advance(int64(n))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			if err := v.unreadable(name, err); err != nil {
+			if err := failed(err); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
 }
+
+var verifyBuffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
 // Summary is the report in a line.
 func (r *Report) Summary() string {

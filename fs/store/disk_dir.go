@@ -8,14 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openDir opens a directory for reading.
+// openDir opens a directory for reading, which changes no time of access where
+// the process may ask for that.
 func (d *Disk) openDir(name string) (int, error) {
 	p, err := d.shorten(name)
 	if err != nil {
 		return -1, err
 	}
 	defer p.leave()
-	return openat2(p.dir, p.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	const flag = unix.O_RDONLY | unix.O_DIRECTORY
+	fd, err := openat2(p.dir, p.base, flag|unix.O_NOATIME, 0)
+	if err == unix.EPERM {
+		fd, err = openat2(p.dir, p.base, flag, 0)
+	}
+	return fd, err
 }
 
 // SyncDir makes the entries of one directory durable.

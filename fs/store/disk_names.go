@@ -40,7 +40,7 @@ func (d *Disk) Mknod(name string, mode uint32, dev uint64) error {
 }
 
 // setCreated gives a new object the permission bits that it was asked with,
-// where the process's umask or a default ACL left it others.
+// where the process's umask left it others.
 func setCreated(dir int, base string, perm uint32) error {
 	var stx unix.Statx_t
 	if err := statx(dir, base, &stx); err != nil {
@@ -50,7 +50,7 @@ func setCreated(dir int, base string, perm uint32) error {
 	if is&unix.S_IFMT == unix.S_IFDIR {
 		perm |= is & (unix.S_ISUID | unix.S_ISGID)
 	}
-	if is&0o7777 == perm {
+	if is&0o7777 == perm || handsDown(dir) {
 		return nil
 	}
 	return retry(func() error { return chmodAt(dir, base, perm) })
@@ -93,4 +93,11 @@ func (d *Disk) Rename(oldName, newName string, flags uint) error {
 	return d.atBoth("rename", oldName, newName, func(oldDir int, oldBase string, newDir int, newBase string) error {
 		return unix.Renameat2(oldDir, oldBase, newDir, newBase, flags)
 	})
+}
+
+// handsDown reports whether a directory has a default ACL. What is made in it
+// has the permissions that this leaves, whatever the umask.
+func handsDown(dir int) bool {
+	_, err := unix.Getxattr(procFD(dir), ACLDefault, nil)
+	return err == nil
 }

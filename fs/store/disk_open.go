@@ -2,6 +2,7 @@ package store
 
 import (
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,17 +44,24 @@ func (d *Disk) openFile(name string, flag int, perm uint32) (*diskFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := settle(fd, created, perm); err != nil {
+	home := name
+	if flag&tempFlag == 0 {
+		home = path.Dir(name)
+	}
+	handed := func() bool { _, err := d.Getxattr(home, ACLDefault); return err == nil }
+	if err := settle(fd, created, perm, handed); err != nil {
 		closeFD(fd)
 		return nil, err
 	}
 	return &diskFile{descriptor: descriptor{fd: fd}, name: name, disk: d, direct: flag&unix.O_DIRECT != 0}, nil
 }
 
+// tempFlag is what tells O_TMPFILE from O_DIRECTORY.
+const tempFlag = unix.O_TMPFILE &^ unix.O_DIRECTORY
+
 // openOrCreate tells whether it made the file, which O_CREATE alone would not.
 func openOrCreate(dir int, name string, flag int, perm uint32) (fd int, created bool, err error) {
-	const temp = unix.O_TMPFILE &^ unix.O_DIRECTORY
-	if flag&temp != 0 {
+	if flag&tempFlag != 0 {
 		fd, err = openat2(dir, name, flag, perm)
 		return fd, true, err
 	}
@@ -72,8 +80,9 @@ func openOrCreate(dir int, name string, flag int, perm uint32) (fd int, created 
 }
 
 // settle refuses what is no regular file, and gives a new file the permission
-// bits it was asked with, where the process's umask left it fewer.
-func settle(fd int, created bool, perm uint32) error {
+// bits it was asked with, where the process's umask left it fewer, but not
+// where they were handed down to it.
+func settle(fd int, created bool, perm uint32, handed func() bool) error {
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
@@ -85,7 +94,7 @@ func settle(fd int, created bool, perm uint32) error {
 	default:
 		return unix.ENXIO
 	}
-	if !created || st.Mode&0o7777 == perm {
+	if !created || st.Mode&0o7777 == perm || handed() {
 		return nil
 	}
 	return retry(func() error { return unix.Fchmod(fd, perm) })

@@ -21,7 +21,8 @@ import "time"
 type FS interface {
 	// OpenFile opens a regular file. flag takes O_RDONLY or O_RDWR, and
 	// O_CREATE, O_EXCL, O_TRUNC, O_DIRECT, O_DSYNC, O_SYNC and O_NOATIME; perm
-	// is used as given, without the umask. O_DIRECT answers EINVAL where the
+	// is used as given, without the umask, as far as a default ACL of the
+	// directory lets it, which new objects of all kinds inherit. O_DIRECT answers EINVAL where the
 	// store has no direct I/O. With O_TMPFILE, name is a directory, and the
 	// new file has no name until File.LinkTo; EOPNOTSUPP where that is not known.
 	OpenFile(name string, flag int, perm uint32) (File, error)
@@ -48,6 +49,8 @@ type FS interface {
 	// Chtimes sets times of the object itself; nil leaves one as it is.
 	Chtimes(name string, atime, mtime *time.Time) error
 
+	// Getxattr, and the others, know ACLAccess and ACLDefault where the file
+	// system below has ACLs, else they answer EOPNOTSUPP.
 	Getxattr(name, attr string) ([]byte, error)
 	// Setxattr takes setxattr's flags: XATTR_CREATE, XATTR_REPLACE.
 	Setxattr(name, attr string, value []byte, flags int) error
@@ -61,6 +64,17 @@ type FS interface {
 	// Close releases the root; files already open stay usable.
 	Close() error
 }
+
+// Extended attributes that hold POSIX ACLs. The file system below enforces the
+// first, keeps it and the mode in accord, and lets new objects inherit the
+// second.
+const (
+	ACLAccess  = "system.posix_acl_access"
+	ACLDefault = "system.posix_acl_default"
+)
+
+// IsACL reports whether an extended attribute is an ACL.
+func IsACL(attr string) bool { return attr == ACLAccess || attr == ACLDefault }
 
 // File is an open regular file.
 type File interface {

@@ -89,6 +89,7 @@ type history struct {
 	from, to string
 	locks    bool   // it locks the volume now and then
 	prefix   string // of its files' names
+	seen     uint64 // the newest frame of the journal that anybody can have seen
 }
 
 func (h *history) failf(format string, args ...any) {
@@ -109,6 +110,7 @@ func (h *history) run(base *store.Mem) bool {
 	finished := h.play(st)
 	if h.v != nil {
 		h.v.stopBackground()
+		h.seen = h.v.JournalPosition()
 	}
 	for again := uint64(0); ; again++ {
 		st = st.Crash(h.seed + again)
@@ -264,6 +266,12 @@ func (h *history) rename(name string) error {
 
 // check opens the volume after the cut and holds it against the promise.
 func (h *history) check(st store.FS, opts Options) {
+	opts.Admit = func(frame uint64) error {
+		if frame < h.seen {
+			return fmt.Errorf("the journal was seen at frame %d, and is at %d", h.seen, frame)
+		}
+		return nil
+	}
 	v, err := Open(st, h.keys, opts)
 	if err != nil {
 		h.failf("open after the cut: %v", err)

@@ -107,7 +107,7 @@ func createJournal(st store.FS, size int64, id uuid.UUID, keys Keys) error {
 		return err
 	}
 	defer cfg.Cipher.Destroy()
-	return journal.Initialize(st, JournalDir, cfg)
+	return journal.Initialize(st, JournalDir, cfg, 0)
 }
 
 func journalConfig(id uuid.UUID, keys Keys, nonces *crypto.NonceSource) (journal.Config, error) {

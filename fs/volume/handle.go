@@ -65,6 +65,9 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 	if err != nil {
 		return nil, err
 	}
+	if err := v.spare(); err != nil {
+		return nil, err
+	}
 	back, created, err := v.openBacking(name, backing, flags, mode, owner)
 	if err != nil {
 		return nil, err
@@ -85,17 +88,17 @@ func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner
 		access = os.O_RDONLY
 	}
 	if flags&os.O_EXCL == 0 || flags&os.O_CREATE == 0 {
-		back, err = v.st.OpenFile(backing, access, 0)
+		back, err = openQuietly(v.st, backing, access)
 		if flags&os.O_CREATE == 0 || !errors.Is(err, syscall.ENOENT) {
 			return back, false, err
 		}
 	}
 	err = v.create(name, mode, owner, func(b string) error {
-		back, err = v.st.OpenFile(b, access|os.O_CREATE|os.O_EXCL, mode&0o7777)
+		back, err = v.st.OpenFile(b, access|os.O_CREATE|os.O_EXCL|unix.O_NOATIME, mode&0o7777)
 		return err
 	})
 	if errors.Is(err, syscall.EEXIST) && flags&os.O_EXCL == 0 { // another one was quicker
-		back, err = v.st.OpenFile(backing, access, 0)
+		back, err = openQuietly(v.st, backing, access)
 		return back, false, err
 	}
 	return back, true, err
@@ -280,11 +283,14 @@ func (v *Volume) OpenTemp(dir string, mode uint32, owner Owner) (*Handle, error)
 	if err != nil {
 		return nil, err
 	}
-	back, err := v.st.OpenFile(backing, os.O_RDWR|unix.O_TMPFILE, mode&0o7777)
+	if err := v.spare(); err != nil {
+		return nil, err
+	}
+	back, err := v.st.OpenFile(backing, os.O_RDWR|unix.O_TMPFILE|unix.O_NOATIME, mode&0o7777)
 	if err != nil {
 		return nil, err
 	}
-	if err := back.Chown(int(owner.UID), int(owner.GID)); err != nil {
+	if err := v.ownTemp(back, backing, mode, owner); err != nil {
 		back.Close()
 		return nil, err
 	}
@@ -294,4 +300,23 @@ func (v *Volume) OpenTemp(dir string, mode uint32, owner Owner) (*Handle, error)
 	}
 	v.table.nameless(e)
 	return &Handle{v: v, e: e, write: true}, nil
+}
+
+// ownTemp is own for a file without a name.
+func (v *Volume) ownTemp(back store.File, dir string, mode uint32, owner Owner) error {
+	parent, err := v.statBacking(dir)
+	if err != nil {
+		return err
+	}
+	attr, err := back.Stat()
+	if err != nil {
+		return err
+	}
+	if err := back.Chown(int(owner.UID), v.heirGroup(dir, &parent, owner)); err != nil {
+		return err
+	}
+	if mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
+		return nil
+	}
+	return back.Chmod(attr.Mode & 0o7777) // what the change of owner has cleared
 }

@@ -174,3 +174,26 @@ func (i Info) verify(keys Keys) error {
 	}
 	return nil
 }
+
+// CheckInfo is stricter than ReadInfo: it wants volume.json byte for byte as
+// akvfs writes it and, with keys, its MAC. keys may be nil. Errors are
+// ReadInfo's, an *IntegrityError or the store's.
+func CheckInfo(st store.FS, keys Keys) (Info, error) {
+	info, err := ReadInfo(st)
+	if err != nil {
+		return info, err
+	}
+	data, err := Metadata(st).ReadFile(InfoFile)
+	if err != nil {
+		return info, err
+	}
+	if again, err := info.encode(); err != nil || !bytes.Equal(again, data) {
+		return info, &IntegrityError{Path: MetaDir + "/" + InfoFile, What: "volume description", Number: -1, Err: errEdited}
+	}
+	if keys == nil {
+		return info, nil
+	}
+	return info, info.verify(keys)
+}
+
+var errEdited = errors.New("it is not in the form that akvfs writes")

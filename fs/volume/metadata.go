@@ -55,6 +55,16 @@ func (m MetadataFiles) ReplaceFile(name string, data []byte) error {
 	return m.write(name, data)
 }
 
+// Restore puts what ReplaceFile has kept of a file back in its place,
+// atomically. The kept copy stays.
+func (m MetadataFiles) Restore(name string) error {
+	old, err := m.ReadFile(name + ".prev")
+	if err != nil {
+		return err
+	}
+	return m.write(name, old)
+}
+
 // write puts data under name by way of a temporary file.
 func (m MetadataFiles) write(name string, data []byte) error {
 	target := path.Join(MetaDir, name)

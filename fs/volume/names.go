@@ -18,12 +18,12 @@ import (
 
 const (
 	nameMax = 255 // bytes, plain or encrypted
-	// longMark starts the backing name of an entry whose encrypted name is
+	// LongMark starts the backing name of an entry whose encrypted name is
 	// longer than a name may be. It is no character of an encrypted name.
-	longMark = "@"
-	// longSuffix ends the name of the file beside it that holds the whole
+	LongMark = "@"
+	// LongSuffix ends the name of the file beside it that holds the whole
 	// encrypted name.
-	longSuffix = ".name"
+	LongSuffix = ".name"
 	maxPath    = 4096
 )
 
@@ -113,7 +113,7 @@ func (n *names) element(name string) string {
 
 func longName(encrypted string) string {
 	h := sha256.Sum256([]byte(encrypted))
-	return longMark + base64.RawURLEncoding.EncodeToString(h[:])
+	return LongMark + base64.RawURLEncoding.EncodeToString(h[:])
 }
 
 // plain translates one entry of a backing directory. ok is false for what is
@@ -122,10 +122,10 @@ func (n *names) plain(dir, name string) (plain string, ok bool, err error) {
 	if n.cipher == nil {
 		return name, dir != "." || name != MetaDir, nil
 	}
-	if dir == "." && (name == MetaDir || name == "lost+found") || strings.HasSuffix(name, longSuffix) {
+	if dir == "." && (name == MetaDir || name == "lost+found") || strings.HasSuffix(name, LongSuffix) {
 		return "", false, nil
 	}
-	if strings.HasPrefix(name, longMark) {
+	if strings.HasPrefix(name, LongMark) {
 		if name, err = n.readLong(dir, name); err != nil {
 			return "", false, err
 		}
@@ -135,7 +135,7 @@ func (n *names) plain(dir, name string) (plain string, ok bool, err error) {
 }
 
 func (n *names) readLong(dir, name string) (string, error) {
-	f, err := n.st.OpenFile(path.Join(dir, name+longSuffix), os.O_RDONLY, 0)
+	f, err := n.st.OpenFile(path.Join(dir, name+LongSuffix), os.O_RDONLY, 0)
 	if err != nil {
 		return "", err
 	}
@@ -154,11 +154,11 @@ func (n *names) readLong(dir, name string) (string, error) {
 // holdsName reports whether a backing file is no file of the tree, but holds
 // the name of one.
 func (n *names) holdsName(backing string) bool {
-	return n.cipher != nil && strings.HasSuffix(backing, longSuffix)
+	return n.cipher != nil && strings.HasSuffix(backing, LongSuffix)
 }
 
 // isLong reports whether the entry of a backing path needs a file for its name.
-func isLong(backing string) bool { return strings.HasPrefix(path.Base(backing), longMark) }
+func isLong(backing string) bool { return strings.HasPrefix(path.Base(backing), LongMark) }
 
 // prepare makes the file for a long name, durable, before its entry is made.
 func (n *names) prepare(name, backing string) error {
@@ -169,10 +169,10 @@ func (n *names) prepare(name, backing string) error {
 	if have, err := n.readLong(path.Dir(backing), path.Base(backing)); err == nil && have == encrypted {
 		return nil
 	}
-	if err := n.st.Unlink(backing + longSuffix); err != nil && !errors.Is(err, syscall.ENOENT) {
+	if err := n.st.Unlink(backing + LongSuffix); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
-	err := writeNew(n.st, backing+longSuffix, []byte(encrypted))
+	err := writeNew(n.st, backing+LongSuffix, []byte(encrypted))
 	if errors.Is(err, syscall.EEXIST) { // another one made it meanwhile
 		return nil
 	}
@@ -185,7 +185,7 @@ func (n *names) release(backing string) {
 		return
 	}
 	if _, err := n.st.Stat(backing); errors.Is(err, syscall.ENOENT) {
-		n.st.Unlink(backing + longSuffix) // an orphan is harmless, and fsck removes it
+		n.st.Unlink(backing + LongSuffix) // an orphan is harmless, and fsck removes it
 	}
 }
 
@@ -197,7 +197,7 @@ func (n *names) sweep(dir string) (swept bool) {
 		return false
 	}
 	for _, e := range entries {
-		entry, holds := strings.CutSuffix(path.Join(dir, e.Name), longSuffix)
+		entry, holds := strings.CutSuffix(path.Join(dir, e.Name), LongSuffix)
 		if holds && isLong(entry) {
 			n.release(entry)
 			swept = true

@@ -68,7 +68,7 @@ func (v *Volume) resizeJournal(j *journal.Journal, cfg journal.Config) (*journal
 		return j, v.forgetWanted()
 	}
 	before := j.Size()
-	if err := v.replaceJournal(cfg); err != nil {
+	if err := v.replaceJournal(cfg, j.Position()); err != nil {
 		return j, fmt.Errorf("giving the journal %d bytes instead of %d: %w", v.opts.JournalSize, before, errors.Join(err, v.removeNewJournal()))
 	}
 	closeJournal(j)
@@ -80,11 +80,11 @@ func (v *Volume) resizeJournal(j *journal.Journal, cfg journal.Config) (*journal
 	return j, errors.Join(j.Start(), v.removeNewJournal(), v.forgetWanted())
 }
 
-func (v *Volume) replaceJournal(cfg journal.Config) error {
+func (v *Volume) replaceJournal(cfg journal.Config, before uint64) error {
 	if err := journal.Create(v.st, newJournalDir, v.opts.JournalSize); err != nil {
 		return err
 	}
-	if err := journal.Initialize(v.st, newJournalDir, cfg); err != nil {
+	if err := journal.Initialize(v.st, newJournalDir, cfg, before); err != nil {
 		return err
 	}
 	if err := v.st.Rename(newJournalDir, JournalDir, unix.RENAME_EXCHANGE); err != nil {

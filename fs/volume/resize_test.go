@@ -13,7 +13,8 @@ import (
 
 // TestResizeJournal gives a journal that holds what is not at home another
 // size, and cuts the power at every operation of the store in turn. The volume
-// opens with the old size or the new, and what was synced is there.
+// opens with the old size or the new, what was synced is there, and the new
+// journal's frames are numbered on.
 func TestResizeJournal(t *testing.T) {
 	keys := newTestKeys(t, 3)
 	base := newCrashBase(t, keys)
@@ -29,6 +30,7 @@ func TestResizeJournal(t *testing.T) {
 	if err := h.Sync(true); err != nil {
 		t.Fatal(err)
 	}
+	seen := v.JournalPosition()
 	base = base.Crash(1)
 
 	const size = 2 << 20
@@ -50,7 +52,7 @@ func TestResizeJournal(t *testing.T) {
 			v.stopBackground()
 		}
 		for seed := range uint64(12) {
-			sizes[checkResized(t, st.Crash(seed), keys, want)]++
+			sizes[checkResized(t, st.Crash(seed), keys, want, seen)]++
 		}
 		if err == nil && n.Load() < cut {
 			break
@@ -62,8 +64,16 @@ func TestResizeJournal(t *testing.T) {
 }
 
 // checkResized opens the volume and tells the size of its journal.
-func checkResized(t *testing.T, st *store.Mem, keys Keys, want []byte) int64 {
-	v := open(t, st, keys)
+func checkResized(t *testing.T, st *store.Mem, keys Keys, want []byte, seen uint64) int64 {
+	v, err := Open(st, keys, Options{Admit: func(frame uint64) error {
+		if frame < seen {
+			t.Errorf("the journal was at frame %d, and is at %d", seen, frame)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal("open:", err)
+	}
 	defer v.Close()
 	h, err := v.OpenFile("f", os.O_RDONLY, 0, Owner{})
 	if err != nil {

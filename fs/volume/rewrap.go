@@ -175,7 +175,7 @@ func (w *rewrap) file(name string) error {
 		return nil
 	}
 	w.count()
-	back, err := openQuietly(w.v.st, name)
+	back, err := openQuietly(w.v.st, name, os.O_RDWR)
 	if err != nil {
 		if attr, now := w.v.st.Stat(name); isGone(now) || now == nil && attr.Mode&unix.S_IFMT != unix.S_IFREG {
 			return nil // it has another name meanwhile
@@ -328,10 +328,10 @@ func isGone(err error) bool {
 
 // openQuietly opens a backing file without changing the time of its last
 // access, where that is permitted.
-func openQuietly(st store.FS, name string) (store.File, error) {
-	back, err := st.OpenFile(name, os.O_RDWR|unix.O_NOATIME, 0)
+func openQuietly(st store.FS, name string, access int) (store.File, error) {
+	back, err := st.OpenFile(name, access|unix.O_NOATIME, 0)
 	if errors.Is(err, syscall.EPERM) {
-		back, err = st.OpenFile(name, os.O_RDWR, 0)
+		back, err = st.OpenFile(name, access, 0)
 	}
 	return back, err
 }

@@ -35,7 +35,22 @@ func CopyRoot(to, from store.FS) error {
 	if err != nil || !ok {
 		return err
 	}
-	return SetRoot(to, mode, uid, gid)
+	if err := SetRoot(to, mode, uid, gid); err != nil {
+		return err
+	}
+	acl, err := from.Getxattr(rootName, store.ACLAccess)
+	if errors.Is(err, syscall.ENODATA) || errors.Is(err, syscall.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return SetRootACL(to, acl)
+}
+
+// SetRootACL gives the tree's root an ACL, after SetRoot.
+func SetRootACL(st store.FS, acl []byte) error {
+	return st.Setxattr(rootName, store.ACLAccess, acl, 0)
 }
 
 // Root is the owner and mode that SetRoot gave; ok is false if it did not.

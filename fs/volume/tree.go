@@ -104,27 +104,31 @@ func (v *Volume) create(name string, mode uint32, owner Owner, make func(backing
 	return v.own(backing, mode, owner)
 }
 
-// own gives a new object its owner. A setgid directory has handed its group
-// down already.
+// heirGroup is the group of a new object in a directory; -1 where a setgid
+// directory has handed its own down already.
+func (v *Volume) heirGroup(dir string, parent *store.Attr, owner Owner) int {
+	switch {
+	case parent.Mode&unix.S_ISGID == 0:
+		return int(owner.GID)
+	case v.guarded(dir) == rootName: // which hands down nothing
+		return int(parent.GID)
+	}
+	return -1
+}
+
+// own gives a new object its owner and group.
 func (v *Volume) own(backing string, mode uint32, owner Owner) error {
-	gid := int(owner.GID)
-	parent, err := v.statBacking(path.Dir(backing))
+	dir := path.Dir(backing)
+	parent, err := v.statBacking(dir)
 	if err != nil {
 		return err
 	}
+	gid := v.heirGroup(dir, &parent, owner)
 	attr, err := v.st.Stat(backing)
-	switch {
-	case err != nil:
-	case parent.Mode&unix.S_ISGID == 0:
-	case v.guarded(path.Dir(backing)) == rootName: // which has handed down nothing
-		gid = int(parent.GID)
-		if attr.Mode&unix.S_IFMT == unix.S_IFDIR {
-			err = v.st.Chmod(backing, attr.Mode&0o7777|unix.S_ISGID)
-			attr.Mode |= unix.S_ISGID
-			mode |= unix.S_ISGID
-		}
-	default:
-		gid = -1
+	if err == nil && parent.Mode&unix.S_ISGID != 0 && gid != -1 && attr.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = v.st.Chmod(backing, attr.Mode&0o7777|unix.S_ISGID)
+		attr.Mode |= unix.S_ISGID
+		mode |= unix.S_ISGID
 	}
 	if err != nil || (attr.UID == owner.UID && (gid == -1 || attr.GID == owner.GID)) {
 		return err

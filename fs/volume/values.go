@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/akvfs/akvfs/crypto"
+	"github.com/akvfs/akvfs/fs/store"
 )
 
 // Values of extended attributes and targets of links are sealed under a key
@@ -76,11 +77,16 @@ func (v *Volume) Readlink(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return v.readTarget(backing)
+}
+
+// readTarget is a backing link's target.
+func (v *Volume) readTarget(backing string) (string, error) {
 	sealed, err := v.st.Readlink(backing)
 	if err != nil || v.names.cipher == nil {
 		return sealed, err
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err == nil {
 		raw, err = v.unseal(raw, "link")
 	}
@@ -92,9 +98,14 @@ func (v *Volume) Readlink(name string) (string, error) {
 	return string(raw), nil
 }
 
-// attrName translates an attribute's name. The system namespace, where the
-// kernel keeps ACLs, is not served.
+// attrName translates an attribute's name. ACLs stay what they are: like owner
+// and mode, which they extend, they are open, and the file system below keeps
+// them in accord with the mode and hands them down. Else the system namespace
+// is not served.
 func (v *Volume) attrName(attr string) (string, error) {
+	if store.IsACL(attr) {
+		return attr, nil
+	}
 	space, rest, ok := strings.Cut(attr, ".")
 	if !ok || rest == "" || (space != "user" && space != "trusted" && space != "security") {
 		return "", syscall.EOPNOTSUPP
@@ -119,9 +130,18 @@ func (v *Volume) Getxattr(name, attr string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.readAttr(backing, stored, attr)
+}
+
+// readAttr is the value of a backing object's attribute, which has a name
+// there and one in the tree.
+func (v *Volume) readAttr(backing, stored, attr string) ([]byte, error) {
 	sealed, err := v.st.Getxattr(backing, stored)
 	if err != nil {
 		return nil, noAttrs(err)
+	}
+	if store.IsACL(attr) {
+		return sealed, nil
 	}
 	value, err := v.unseal(sealed, attr)
 	if err != nil {
@@ -134,7 +154,7 @@ func (v *Volume) Getxattr(name, attr string) ([]byte, error) {
 
 // noAttrs: an object that can have no attributes below has none.
 func noAttrs(err error) error {
-	if Errno(err) == syscall.EPERM {
+	if err != nil && Errno(err) == syscall.EPERM {
 		return syscall.ENODATA
 	}
 	return err
@@ -143,6 +163,9 @@ func noAttrs(err error) error {
 func (v *Volume) attrOf(name, attr string) (backing, stored string, err error) {
 	if backing, err = v.names.backing(name); err != nil {
 		return "", "", err
+	}
+	if attr == store.ACLAccess {
+		backing = v.guarded(backing) // where the mode is
 	}
 	stored, err = v.attrName(attr)
 	return backing, stored, err
@@ -163,7 +186,10 @@ func (v *Volume) Setxattr(name, attr string, value []byte, flags int) error {
 	if err != nil {
 		return err
 	}
-	return v.st.Setxattr(backing, stored, v.seal(value, attr), flags)
+	if !store.IsACL(attr) {
+		value = v.seal(value, attr)
+	}
+	return v.st.Setxattr(backing, stored, value, flags)
 }
 
 // Removexattr removes an attribute.
@@ -181,7 +207,7 @@ func (v *Volume) Removexattr(name, attr string) error {
 	if err != nil {
 		return err
 	}
-	return v.st.Removexattr(backing, stored)
+	return noAttrs(v.st.Removexattr(backing, stored))
 }
 
 // Listxattr lists the attributes that the tree's object has.
@@ -198,7 +224,7 @@ func (v *Volume) Listxattr(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var attrs []string
+	attrs := v.listACLs(backing, stored)
 	for _, s := range stored {
 		attr, ours := strings.CutPrefix(s, SealedPrefix)
 		if !ours {
@@ -213,4 +239,19 @@ func (v *Volume) Listxattr(name string) ([]string, error) {
 		attrs = append(attrs, attr)
 	}
 	return attrs, nil
+}
+
+// listACLs are the ACLs among the attributes of a backing object.
+func (v *Volume) listACLs(backing string, stored []string) (acls []string) {
+	for _, attr := range stored {
+		if attr == store.ACLDefault || attr == store.ACLAccess && v.guarded(backing) == backing {
+			acls = append(acls, attr)
+		}
+	}
+	if guarded := v.guarded(backing); guarded != backing {
+		if _, err := v.st.Getxattr(guarded, store.ACLAccess); err == nil {
+			acls = append(acls, store.ACLAccess)
+		}
+	}
+	return acls
 }

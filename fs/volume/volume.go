@@ -33,6 +33,10 @@ type Options struct {
 	// not closed cleanly is recovered in memory, which takes about as much of
 	// that as its journal was in use.
 	ReadOnly bool
+	// NoJournal, together with ReadOnly, shows what lies at home and leaves the
+	// journal unread: what was committed last may be missing, or not verify.
+	// It is for whoever looks at a volume whose journal is damaged.
+	NoJournal bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
 	CommitInterval time.Duration
@@ -42,6 +46,9 @@ type Options struct {
 	// PageCache bounds the memory for tag pages, in bytes; 0 stands for 32 MiB.
 	PageCache int
 	Logger    *slog.Logger // nil: nothing is logged
+	// Admit is given the number of the journal's newest frame before anything
+	// is done with it; its error is Open's. nil: any will do.
+	Admit func(frame uint64) error
 }
 
 // DefaultCommitInterval is that of Options.CommitInterval.
@@ -141,6 +148,9 @@ func (o Options) withDefaults() Options {
 	if o.PageCache <= 0 {
 		o.PageCache = 32 << 20
 	}
+	if o.Admit == nil {
+		o.Admit = func(uint64) error { return nil }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -179,14 +189,26 @@ func (v *Volume) openKeys(keys Keys) (err error) {
 		Volume: v.info.ID, Keys: keys, Nonces: v.nonces,
 		Damage: v.damaged, MakeRoom: v.wake,
 	}
+	if !v.opts.ReadOnly {
+		if v.env.MaxSize, err = sizeLimit(v.st); err != nil {
+			return err
+		}
+	}
 	return v.env.SetPageCache(v.opts.PageCache)
 }
 
 // openJournal opens the journal and brings home what it holds.
 func (v *Volume) openJournal() error {
+	if v.opts.ReadOnly && v.opts.NoJournal {
+		return nil
+	}
 	cfg := journal.Config{Volume: v.info.ID, Cipher: v.jcipher, Nonces: v.nonces}
 	j, records, err := journal.Open(v.st, JournalDir, cfg, v.opts.ReadOnly)
 	if err != nil {
+		return err
+	}
+	if err := v.opts.Admit(j.Position()); err != nil {
+		closeJournal(j)
 		return err
 	}
 	if v.opts.ReadOnly {
@@ -303,6 +325,15 @@ func Errno(err error) syscall.Errno {
 		return errno
 	}
 	return syscall.EIO
+}
+
+// JournalPosition is the number of the newest frame that is durable in the
+// journal, also once the volume is closed; 0 if it is open for reading only.
+func (v *Volume) JournalPosition() uint64 {
+	if v.journal == nil {
+		return 0
+	}
+	return v.journal.Position()
 }
 
 // JournalSize is the size of the journal in bytes, 0 if the volume is open for

@@ -13,6 +13,9 @@ type Cloud struct {
 	Private   bool
 }
 
+// HSM reports whether a vault is a Managed HSM, as far as its name tells.
+func (c Cloud) HSM() bool { return strings.HasPrefix(c.Suffix, "managedhsm.") }
+
 // The directories of the clouds. Key Vault's and Managed HSM's suffixes are
 // those of Microsoft's list of national clouds.
 const (

@@ -12,6 +12,10 @@
 //	AKVFS_TEST_OPTIONS further mount options, separated by commas
 //	AKVFS_SOAK         how many times as long the loads run and how many more
 //	                   rounds of kills there are (1)
+//	AKVFS_SOAK_MINUTES how long TestSoak goes on (a third of one)
+//	AKVFS_SOAK_SEED    what its random choices derive from (the time)
+//	AKVFS_TEST_BINARY  the akvfs to run, such as one with the race detector
+//	                   (bin/akvfs)
 //	AKVFS_WORK_DIR     where disk images and logs go: a real disk (/var/tmp)
 //
 // Every load keeps a ledger outside the mount of what was acknowledged as

@@ -67,6 +67,13 @@ func prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("AKVFS_SOAK is %q, not a number from 1", s)
 		}
 	}
+	if s := os.Getenv("AKVFS_SOAK_MINUTES"); s != "" {
+		minutes, err := strconv.Atoi(s)
+		if err != nil || minutes < 1 {
+			return fmt.Errorf("AKVFS_SOAK_MINUTES is %q, not a number from 1", s)
+		}
+		soakTime = time.Duration(minutes) * time.Minute
+	}
 	if repo, err = filepath.Abs("../.."); err != nil {
 		return err
 	}

@@ -46,8 +46,14 @@ func onDisks(t *testing.T, test func(t *testing.T, v *volume)) {
 
 func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 	t.Helper()
-	v := &volume{t: t, scratch: newScratch(t)}
-	disk, err := rig.NewDisk(t.Context(), v.scratch, fsType, diskSize)
+	scratch := newScratch(t)
+	return newVolumeOn(t, scratch, newDisk(t, scratch, fsType, diskSize), o)
+}
+
+// newDisk makes a disk that lasts until the end of the test.
+func newDisk(t *testing.T, base, fsType string, size int64) *rig.Disk {
+	t.Helper()
+	disk, err := rig.NewDisk(t.Context(), base, fsType, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,8 +62,14 @@ func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 			t.Error(err)
 		}
 	})
-	v.disk = disk
-	o.Akvfs = filepath.Join(repo, "bin/akvfs")
+	return disk
+}
+
+func newVolumeOn(t *testing.T, scratch string, disk *rig.Disk, o rig.Options) *volume {
+	t.Helper()
+	v := &volume{t: t, scratch: scratch, disk: disk}
+	var err error
+	o.Akvfs = cmp.Or(os.Getenv("AKVFS_TEST_BINARY"), filepath.Join(repo, "bin/akvfs"))
 	if s := os.Getenv("AKVFS_TEST_OPTIONS"); s != "" {
 		o.MountOptions = append(o.MountOptions, strings.Split(s, ",")...)
 	}
@@ -66,8 +78,9 @@ func newVolume(t *testing.T, fsType string, o rig.Options) *volume {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.tearDown)
-	watchdog := time.AfterFunc(limit*time.Duration(soak), func() {
-		t.Errorf("not done within %v: the daemon is killed", limit*time.Duration(soak))
+	bound := limit*time.Duration(soak) + 2*soakTime
+	watchdog := time.AfterFunc(bound, func() {
+		t.Errorf("not done within %v: the daemon is killed", bound)
 		v.Abort()
 	})
 	t.Cleanup(func() { watchdog.Stop() })

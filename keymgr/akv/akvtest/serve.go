@@ -62,6 +62,7 @@ type requestKind struct{ name, api string }
 var requestKinds = map[string]requestKind{
 	"GET keys":       {"get", "Client.GetKey"},
 	"GET deleted":    {"getDeleted", "Client.GetDeletedKey"},
+	"GET versions":   {"list", "Client.NewListKeyPropertiesVersionsPager"},
 	"POST wrapkey":   {"wrapKey", "Client.WrapKey"},
 	"POST unwrapkey": {"unwrapKey", "Client.UnwrapKey"},
 	"POST encrypt":   {"encrypt", "Client.Encrypt"},
@@ -79,6 +80,8 @@ func understand(r *http.Request) (kind requestKind, key, version string, ok bool
 	switch {
 	case parts[0] == "deletedkeys" && len(parts) == 2:
 		what = "deleted"
+	case parts[0] == "keys" && len(parts) == 3 && parts[2] == "versions":
+		return requestKinds[r.Method+" versions"], key, "", r.Method == http.MethodGet
 	case parts[0] == "keys" && len(parts) <= 3 && r.Method == http.MethodGet:
 		what = "keys"
 	case parts[0] == "keys":
@@ -140,7 +143,7 @@ func (v *Vault) denies(request string) (inner string, denied bool) {
 // returns.
 func (v *Vault) forward(w http.ResponseWriter, r *http.Request, api string) {
 	transport := fake.NewServerTransport(&fake.Server{
-		GetKey: v.getKey, GetDeletedKey: v.getDeletedKey,
+		GetKey: v.getKey, GetDeletedKey: v.getDeletedKey, NewListKeyPropertiesVersionsPager: v.listVersions,
 		WrapKey: v.wrapKey, UnwrapKey: v.unwrapKey, Encrypt: v.encrypt, Decrypt: v.decrypt,
 	})
 	// azkeys/fake panics if the context ends while it works.
@@ -194,6 +197,24 @@ func (v *Vault) getDeletedKey(_ context.Context, name string, _ *azkeys.GetDelet
 		RecoveryID:         to.Ptr(v.URL() + "/deletedkeys/" + name),
 		ScheduledPurgeDate: to.Ptr(k.deleted.Add(retention)),
 	}}, nil)
+}
+
+// listVersions lists all versions of a key as one page.
+func (v *Vault) listVersions(name string, _ *azkeys.ListKeyPropertiesVersionsOptions) (r azfake.PagerResponder[azkeys.ListKeyPropertiesVersionsResponse]) {
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	k, _, err := v.lookUp(name, "")
+	if err != nil {
+		r.AddError(err)
+		return r
+	}
+	var page azkeys.KeyPropertiesListResult
+	for _, one := range k.versions {
+		b := v.bundle(name, k, one)
+		page.Value = append(page.Value, &azkeys.KeyProperties{KID: b.Key.KID, Attributes: b.Attributes})
+	}
+	r.AddPage(http.StatusOK, azkeys.ListKeyPropertiesVersionsResponse{KeyPropertiesListResult: page}, nil)
+	return r
 }
 
 // nameAndVersion undoes what azkeys/fake's patterns do: the one for the name

@@ -195,7 +195,8 @@ func (v *Vault) Purge(name string) error {
 
 // Deny takes permissions away. code is the inner code of the 403
 // ("ForbiddenByPolicy", "ForbiddenByRbac"; "" for a bare Forbidden); requests
-// are "get", "wrapKey", "unwrapKey", "encrypt", "decrypt"; none means all.
+// are "get", "list", "wrapKey", "unwrapKey", "encrypt", "decrypt"; none means
+// all.
 func (v *Vault) Deny(code string, requests ...string) {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()

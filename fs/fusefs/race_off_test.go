@@ -1,0 +1,6 @@
+//go:build !race
+
+package fusefs
+
+// usualSteps are TestDifferential's on each engine.
+const usualSteps = 100_000
