@@ -127,7 +127,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a torn frame is no frame", file: "fs/journal/frame.go",
-		old: "	if crc32.Checksum(data, castagnoli) != h.sum {\n		return nil, errFrame\n	}\n", new: "", pkg: volumePkg, run: crashes,
+		old: "	if crc32.Checksum(data, castagnoli) != h.sum {\n		return errFrame\n	}\n", new: "	_ = data\n", pkg: volumePkg, run: crashes,
 	},
 	{
 		rule: "a frame is bound to its journal and header", file: "fs/journal/frame.go",
