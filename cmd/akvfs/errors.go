@@ -90,6 +90,7 @@ var failures = []failure{
 	{"mount point taken", as[*daemon.MountpointTakenError](), exitInUse, "Unmount it as the user who mounted it, with the same AKVFS_RUN_DIR."},
 	{"mount busy", anyOf(as[*daemon.BusyError](), wire(daemon.CodeBusy)), exitInUse, "Stop the programs that use the mount, such as mongod, and try again. Until then everything stays as it is."},
 	{"mount lingers", anyOf(as[*daemon.LingeringError](), wire(daemon.CodeLingering)), exitInUse, "Stop the container or service that was started while the volume was mounted."},
+	{"unmounted unfinished", anyOf(as[*daemon.UnfinishedError](), wire(daemon.CodeUnfinished)), exitFailed, "What was acknowledged by fsync is in the journal, and the next mount brings it home; what was not synced may be lost. Look at the daemon's log, and at the disk, before that."},
 	{"not mounted", as[*daemon.NotMountedError](), exitFailed, "`akvfs status` lists the mounted volumes."},
 
 	{"volume locked", anyOf(as[*daemon.LockedError](), wire(daemon.CodeLocked)), exitFailed, "`akvfs status VOLUME` says why. A volume that was locked for its key unlocks by itself when the key is back; one that was locked by hand, with `akvfs unlock VOLUME`."},
@@ -103,7 +104,7 @@ var failures = []failure{
 	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
 	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
 	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
-	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk or keyring.json.prev, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
+	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk, keyring.json.prev or akvfs fsck --repair, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
 
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},

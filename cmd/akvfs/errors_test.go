@@ -134,6 +134,8 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeBusy, Message: "m"}, "mount busy", 15},
 	{&daemon.LingeringError{Mountpoint: "/m"}, "mount lingers", 15},
 	{&control.Error{Code: daemon.CodeLingering, Message: "m"}, "mount lingers", 15},
+	{&control.Error{Code: daemon.CodeUnfinished, Message: "m"}, "unmounted unfinished", 1},
+	{&daemon.UnfinishedError{Mountpoint: "/m", Err: syscall.EROFS}, "unmounted unfinished", 1},
 	{&daemon.NotMountedError{Path: "/m"}, "not mounted", 1},
 	{&daemon.LockedError{Backing: "/b", Why: "locked by hand"}, "volume locked", 1},
 	{&control.Error{Code: daemon.CodeLocked, Message: "m"}, "volume locked", 1},

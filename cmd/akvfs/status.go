@@ -132,7 +132,11 @@ func printStatus(w io.Writer, s daemon.Status) error {
 		row("Note", "%s", s.Note)
 	}
 	row("Cluster", "%s", dash(s.Cluster))
-	row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	if s.Format == 0 { // a daemon that does not answer
+		row("Volume", "%s", s.VolumeID)
+	} else {
+		row("Volume", "%s (format %d, %s names, made %s)", s.VolumeID, s.Format, s.Names, clock(s.Created))
+	}
 	if s.CheckInterval != "" {
 		row("Key checks", "every %s, %s of grace", s.CheckInterval, s.Grace)
 	}

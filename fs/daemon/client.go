@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -115,6 +116,9 @@ func statusOfEntry(ctx context.Context, dir *control.Dir, e control.Entry) (Stat
 	if e.Live {
 		s = Status{State: StateMounted, Mountpoint: e.Mountpoint, PID: e.PID, Since: &e.Started}
 		s.Note = "its daemon does not answer: " + err.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.Note = fmt.Sprintf("its daemon has not answered within %v: it hangs, is stopped, or waits for its disk", answerTime)
+		}
 	} else {
 		// Behind a dead mount over the backing directory itself there is
 		// nothing to read: what the record says has to do.

@@ -225,8 +225,8 @@ func (d *Daemon) serve() {
 	d.scrubs.end()
 	d.checking.Wait()
 	d.guard.end()
-	d.err = d.release()
-	if d.err != nil {
+	if err := d.release(); err != nil {
+		d.err = &UnfinishedError{d.cfg.Mountpoint, err}
 		d.log.Error("unmounted with errors", "error", d.err)
 	} else {
 		d.log.Info("unmounted; everything is committed", "volume", d.info.ID.String())

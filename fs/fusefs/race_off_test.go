@@ -2,5 +2,5 @@
 
 package fusefs
 
-// usualSteps are TestDifferential's on each engine.
+// usualSteps are TestDifferential's, on both engines together.
 const usualSteps = 100_000

@@ -2,5 +2,6 @@
 
 package fusefs
 
-// usualSteps are TestDifferential's on each engine: the detector is slow.
+// usualSteps are TestDifferential's, on both engines together: the detector is
+// slow.
 const usualSteps = 20_000
