@@ -18,6 +18,7 @@ import (
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
@@ -133,6 +134,8 @@ var diagnosed = []struct {
 	{&control.Error{Code: daemon.CodeBusy, Message: "m"}, "mount busy", 15},
 	{&daemon.LingeringError{Mountpoint: "/m"}, "mount lingers", 15},
 	{&control.Error{Code: daemon.CodeLingering, Message: "m"}, "mount lingers", 15},
+	{&control.Error{Code: daemon.CodeUnfinished, Message: "m"}, "unmounted unfinished", 1},
+	{&daemon.UnfinishedError{Mountpoint: "/m", Err: syscall.EROFS}, "unmounted unfinished", 1},
 	{&daemon.NotMountedError{Path: "/m"}, "not mounted", 1},
 	{&daemon.LockedError{Backing: "/b", Why: "locked by hand"}, "volume locked", 1},
 	{&control.Error{Code: daemon.CodeLocked, Message: "m"}, "volume locked", 1},
@@ -165,6 +168,8 @@ var diagnosed = []struct {
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrNotVolume}, "not a volume", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
+	{journal.ErrNewerFormat, "newer format", 13},
+	{&fsck.NotEmptyError{Dir: "/d"}, "salvage not empty", 2},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/daemon"
 )
 
@@ -97,6 +99,7 @@ func planText(p daemon.KeyPlan) string {
 func newKeyRotate(a *app) *cobra.Command {
 	var f keyFlags
 	var all bool
+	var projectName string
 	cmd := &cobra.Command{
 		Use:   "rotate VOLUME | --all",
 		Short: "Wrap a volume's master keys under a newer or another key",
@@ -107,12 +110,15 @@ command is interrupted the volume opens with the old key or the new. If the
 newest version wraps already, nothing is changed and the exit status is 0.
 
 --all does every mounted volume, one after another, and stops at the first
-failure. A volume with several keys has all of them rotated to their newest
+failure; with --project those of a project's clusters. A volume with several keys has all of them rotated to their newest
 versions; with --to, --from says which.`,
 		Example: `  akvfs key rotate /var/lib/mongodb
   akvfs key rotate /var/lib/mongodb --to https://other.vault.azure.net/keys/mongo
-  akvfs key rotate --all`,
+  akvfs key rotate --all --project acme`,
 		Args: func(cmd *cobra.Command, given []string) error {
+			if projectName != "" && !all {
+				return &usageError{cmd.CommandPath(), errors.New("--project goes with --all")}
+			}
 			if all {
 				return noArgs(cmd, given)
 			}
@@ -128,10 +134,12 @@ versions; with --to, --from says which.`,
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return a.rotateAll(ctx, f)
+			return a.rotateAll(ctx, f, projectName)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "rotate every mounted volume, one after another")
+	cmd.Flags().StringVar(&projectName, "project", "", "with --all: only clusters of the project `NAME`")
+	_ = cmd.RegisterFlagCompletionFunc("project", a.completeProjects)
 	f.addTarget(cmd)
 	f.addTimeout(cmd)
 	f.addJSON(cmd)
@@ -149,8 +157,8 @@ type rotated struct {
 
 // rotateAll rotates the keys of every mounted volume, and stops at the first
 // that fails.
-func (a *app) rotateAll(ctx context.Context, f keyFlags) error {
-	volumes, err := daemon.Statuses(ctx, a.runDir())
+func (a *app) rotateAll(ctx context.Context, f keyFlags, projectName string) error {
+	volumes, err := a.volumesOf(ctx, projectName)
 	if err != nil {
 		return err
 	}
@@ -173,6 +181,25 @@ func (a *app) rotateAll(ctx context.Context, f keyFlags) error {
 		return errors.Join(failed, a.printJSON(results))
 	}
 	return errors.Join(failed, printRotated(a.out, results))
+}
+
+// volumesOf describes the mounted volumes of a project's clusters; "" is all.
+func (a *app) volumesOf(ctx context.Context, projectName string) ([]daemon.Status, error) {
+	volumes, err := daemon.Statuses(ctx, a.runDir())
+	if err != nil || projectName == "" {
+		return volumes, err
+	}
+	h, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.Projects().Load(projectName); err != nil {
+		return nil, err
+	}
+	of, err := h.OfProject(projectName)
+	return slices.DeleteFunc(volumes, func(s daemon.Status) bool {
+		return !slices.ContainsFunc(of, func(c cluster.Cluster) bool { return c.Backing == s.Backing })
+	}), err
 }
 
 // rotateOne rotates the key that is meant or, without a word, all keys of a

@@ -29,6 +29,9 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "az" {
+		os.Exit(azure(os.Args[1:]))
+	}
 	os.Exit(testMain(m))
 }
 
@@ -72,7 +75,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: dir, backing: join(dir, "backing"), mountpoint: join(dir, "mount"), store: join(dir, "key.json")}
-	w.env = append(os.Environ(), "AKVFS_RUN_DIR="+join(dir, "run"), "AKVFS_STATE_DIR="+join(dir, "state"))
+	w.env = append(os.Environ(), "AKVFS_RUN_DIR="+join(dir, "run"), "AKVFS_STATE_DIR="+join(dir, "state"), "AKVFS_CONFIG_DIR="+join(dir, "etc"))
 	t.Cleanup(w.clean)
 	for _, d := range []string{w.backing, w.mountpoint} {
 		w.mkdir(d)
@@ -110,6 +113,8 @@ func (w *world) clean() {
 	for _, m := range mounts {
 		w.check(unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
 	}
+	// Bare mount points of clusters are immutable.
+	_ = exec.Command("chattr", "-R", "-i", w.dir).Run()
 	w.check(os.RemoveAll(w.dir))
 }
 

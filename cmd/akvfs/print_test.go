@@ -74,6 +74,16 @@ func TestJournalText(t *testing.T) {
 	}
 }
 
+// A daemon that does not answer tells nothing of its volume.
+func TestPrintSilent(t *testing.T) {
+	at := utc(t)
+	var out bytes.Buffer
+	s := daemon.Status{State: daemon.StateMounted, Mountpoint: "/m", PID: 7, Since: &at, VolumeID: "id", Note: "its daemon has not answered"}
+	if err := printStatus(&out, s); err != nil || !strings.Contains(out.String(), "Volume             id\n") || strings.Contains(out.String(), "0001") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
 func TestPrintCustody(t *testing.T) {
 	at := utc(t)
 	later := at.Add(24 * time.Hour)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -209,7 +208,8 @@ func TestFreezeCommands(t *testing.T) {
 	w.refused(1, "mounted", "thaw", w.backing)
 }
 
-// TestNightlyScript runs the script that OPERATIONS.md gives, twice.
+// TestNightlyScript runs the script that OPERATIONS.md gives, for two nights
+// and the second again, and gets the second back from what it wrote.
 func TestNightlyScript(t *testing.T) {
 	manual, err := os.ReadFile("../../docs/OPERATIONS.md")
 	if err != nil {
@@ -222,18 +222,32 @@ func TestNightlyScript(t *testing.T) {
 	}
 	w := newVolume(t)
 	w.mount()
-	w.write(join(w.mountpoint, "data"), "content")
-	script = strings.ReplaceAll(script, "/var/lib/mongodb", w.mountpoint)
-	script = strings.ReplaceAll(script, `"nightly-$(date +%F)"`, `"$name"`)
-	for i := 1; i <= 2; i++ {
+	backup, there := w.mkdir(join(w.dir, "backup")), join(w.dir, "there")
+	for old, now := range map[string]string{"/var/lib/mongodb": w.mountpoint, "/backup/rs0": backup, `"nightly-$(date +%F)"`: `"$name"`} {
+		if script = strings.ReplaceAll(script, old, now); !strings.Contains(script, now) {
+			t.Errorf("the script has no %s", old)
+		}
+	}
+	for i, name := range []string{"nightly-1", "nightly-2", "nightly-2"} {
+		if i < 2 {
+			w.write(join(w.mountpoint, "data"), name)
+		}
 		cmd := exec.Command("/bin/sh", "-c", script)
-		cmd.Env = append(w.env, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "name=nightly-"+strconv.Itoa(i))
+		cmd.Env = append(w.env, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "name="+name)
 		if r := w.finish(cmd); r.code != 0 || !strings.Contains(r.out, "no damage") {
 			t.Errorf("exit status %d\n%s%s", r.code, r.out, r.err)
 		}
-		if got := w.snapshots(w.mountpoint); len(got) != i {
+		if got := w.snapshots(w.mountpoint); len(got) != min(i+1, 2) {
 			t.Errorf("there are %q", got)
 		}
 	}
 	w.unmount()
+	for _, name := range []string{"nightly-1", "nightly-2"} {
+		w.ok("snapshot", "import", there, "--input", join(backup, name+".akvfs"))
+	}
+	restored := join(w.dir, "restored")
+	w.ok("snapshot", "restore", there, "nightly-2", restored)
+	if got := w.ok("cat", restored, "data").out; got != "nightly-2" {
+		t.Errorf("restored is %q", got)
+	}
 }

@@ -16,6 +16,10 @@ import (
 // committed and let go of everything.
 const exitTime = 10 * time.Second
 
+// tellSlow is how long after the time to wait for users of a mount the command
+// says what it is waiting for.
+const tellSlow = 10 * time.Second
+
 func newUnmount(a *app) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
@@ -52,9 +56,13 @@ func (a *app) unmount(ctx context.Context, name string, wait time.Duration) erro
 	if s, err := daemon.StatusOf(ctx, a.runDirFor(name), name); err == nil && s.PID > 0 {
 		gone = exitOf(s.PID)
 	}
+	slow := time.AfterFunc(wait+tellSlow, func() {
+		fmt.Fprintln(a.err, "Waiting for the daemon, which commits what is pending; its log says more. Ctrl-C ends this command, and not the daemon's work.")
+	})
+	defer slow.Stop()
 	result, err := daemon.Unmount(ctx, a.runDirFor(name), name, wait)
 	if err != nil {
-		return err
+		return a.stopped(err, "the daemon may unmount all the same; `akvfs status` shows how it stands")
 	}
 	gone()
 	if result.Dead {

@@ -104,16 +104,14 @@ func (w *work) disable(ctx context.Context) (r Result, err error) {
 
 // unused refuses a volume that is mounted, or in use by anybody.
 func (w *work) unused(site string) error {
-	if _, err := daemon.Free(site); err != nil {
+	mounted, err := daemon.MountedAt(w.c.Data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	mounted, err := daemon.MountedAt(w.c.Data)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if mounted {
+		return &daemon.InUseError{Backing: w.c.Backing, Mountpoint: w.c.Data}
 	}
-	if err == nil && mounted {
-		err = &daemon.InUseError{Backing: w.c.Backing, Mountpoint: w.c.Data}
-	}
+	_, err = daemon.Free(site)
 	return err
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -65,14 +66,18 @@ func Knows(runDir, name string) bool {
 // StatusOf describes the volume with an ID, a backing directory or a mount
 // point: through its daemon if it is mounted, else from what can be read
 // without keys. Errors are a *PathError, a *NotFoundError, a
-// *MountpointTakenError or those of Inspect.
+// *MountpointTakenError, a *control.Error with CodeDenied or those of Inspect.
 func StatusOf(ctx context.Context, runDir, name string) (Status, error) {
 	dir, entry, path, err := find(runDir, name)
 	if err != nil {
 		return Status{}, err
 	}
 	if entry.Name != "" {
-		return statusOfEntry(ctx, dir, entry), nil
+		s, err := statusOfEntry(ctx, dir, entry)
+		if denied, ok := errors.AsType[*control.Error](err); ok && denied.Code == control.CodeDenied {
+			return Status{}, err
+		}
+		return s, nil
 	}
 	if mine, err := ours(path); err != nil || mine {
 		return Status{}, errors.Join(err, &MountpointTakenError{path})
@@ -88,7 +93,7 @@ func Statuses(ctx context.Context, runDir string) ([]Status, error) {
 	done := make(chan struct{})
 	for i, e := range entries {
 		go func() {
-			statuses[i] = statusOfEntry(ctx, dir, e)
+			statuses[i], _ = statusOfEntry(ctx, dir, e) // its note tells
 			done <- struct{}{}
 		}()
 	}
@@ -99,18 +104,21 @@ func Statuses(ctx context.Context, runDir string) ([]Status, error) {
 }
 
 // statusOfEntry always has an answer: a daemon that is silent, or dead, is
-// one of the things that a status tells.
-func statusOfEntry(ctx context.Context, dir *control.Dir, e control.Entry) Status {
+// one of the things that a status tells. The error is why it is not its daemon's.
+func statusOfEntry(ctx context.Context, dir *control.Dir, e control.Entry) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	var s Status
 	err := dir.Client(e.Name).Call(ctx, MethodStatus, nil, &s, nil)
 	if err == nil {
-		return s
+		return s, nil
 	}
 	if e.Live {
 		s = Status{State: StateMounted, Mountpoint: e.Mountpoint, PID: e.PID, Since: &e.Started}
 		s.Note = "its daemon does not answer: " + err.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.Note = fmt.Sprintf("its daemon has not answered within %v: it hangs, is stopped, or waits for its disk", answerTime)
+		}
 	} else {
 		// Behind a dead mount over the backing directory itself there is
 		// nothing to read: what the record says has to do.
@@ -118,7 +126,7 @@ func statusOfEntry(ctx context.Context, dir *control.Dir, e control.Entry) Statu
 		s.State, s.Note = StateUnmounted, "its daemon was killed; mounting it again cleans up"
 	}
 	s.Backing, s.VolumeID = e.Backing, e.Volume
-	return s
+	return s, err
 }
 
 // UnmountResult tells what Unmount found.

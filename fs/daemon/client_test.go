@@ -112,6 +112,23 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// A daemon that hangs is told of in words, and keeps nobody waiting for ever.
+func TestStatusOfSilent(t *testing.T) {
+	top := tempDir(t)
+	run := filepath.Join(top, "run")
+	r := control.Record{Volume: testID, Backing: mkdir(t, top, "b"), Mountpoint: mkdir(t, top, "m"), PID: 42}
+	fakeMount(t, run, "v", r, map[string]control.Method{MethodStatus: func(ctx context.Context, _ *control.Call) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	s, err := StatusOf(ctx, run, r.Mountpoint)
+	if err != nil || s.State != StateMounted || s.PID != 42 || !strings.Contains(s.Note, "has not answered within 5s") {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 func TestUnmountAsks(t *testing.T) {
 	top := tempDir(t)
 	run := filepath.Join(top, "run")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -320,6 +321,7 @@ func TestCode(t *testing.T) {
 	}{
 		{&BusyError{}, CodeBusy},
 		{&LingeringError{}, CodeLingering},
+		{&UnfinishedError{"/m", syscall.EROFS}, CodeUnfinished},
 		{&keymgr.KeyError{Class: keymgr.Revoked}, CodeRevoked},
 		{&keymgr.KeyError{Class: keymgr.Credentials}, CodeCredentials},
 		{&keymgr.KeyError{Class: keymgr.Unreachable}, CodeUnreachable},

@@ -26,6 +26,7 @@ const (
 const (
 	CodeBusy        = "busy"
 	CodeLingering   = "lingering"
+	CodeUnfinished  = "unfinished" // unmounted, but not all is committed
 	CodeRevoked     = "revoked"
 	CodeCredentials = "credentials"
 	CodeUnreachable = "unreachable"
@@ -47,6 +48,7 @@ func (d *Daemon) methods() map[string]control.Method {
 		MethodLock:    d.lockMethod,
 		MethodUnlock:  d.unlockMethod,
 
+		MethodFsck:           d.fsckMethod,
 		MethodFreeze:         d.freezeMethod,
 		MethodThaw:           d.thawMethod,
 		MethodSnapshotCreate: d.snapshotMethod,
@@ -83,6 +85,7 @@ func Code(err error) string {
 	var unrecorded *audit.Error
 	var busy *BusyError
 	var lingering *LingeringError
+	var unfinished *UnfinishedError
 	var key *keymgr.KeyError
 	var keyring *keymgr.IntegrityError
 	var damaged *volume.IntegrityError
@@ -98,6 +101,8 @@ func Code(err error) string {
 		return CodeBusy
 	case errors.As(err, &lingering):
 		return CodeLingering
+	case errors.As(err, &unfinished):
+		return CodeUnfinished
 	case errors.As(err, &locked):
 		return CodeLocked
 	case errors.As(err, &key):

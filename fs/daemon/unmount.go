@@ -33,10 +33,24 @@ func (e *LingeringError) Error() string {
 	return fmt.Sprintf("%s is unmounted, but another mount namespace still holds it; the daemon serves until that one lets go", e.Mountpoint)
 }
 
+// UnfinishedError says that a volume is unmounted and let go of, but that not
+// everything could be committed or brought home.
+type UnfinishedError struct {
+	Mountpoint string
+	Err        error
+}
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("%s is unmounted, but not everything could be committed or brought home: %v", e.Mountpoint, e.Err)
+}
+
+// Unwrap is why.
+func (e *UnfinishedError) Unwrap() error { return e.Err }
+
 // Unmount unmounts, commits and lets go of everything. While the mount is in
 // use it tries again, up to wait, and then leaves it mounted and serving with
-// a *BusyError. A *LingeringError says that it is unmounted but not ended;
-// any other error is that of the commit.
+// a *BusyError. A *LingeringError says that it is unmounted but not ended, an
+// *UnfinishedError what the commit answered.
 func (d *Daemon) Unmount(ctx context.Context, wait time.Duration) error {
 	d.unmounting.Lock()
 	defer d.unmounting.Unlock()

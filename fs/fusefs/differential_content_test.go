@@ -199,7 +199,14 @@ func (a *actor) mapped(c call) []byte {
 	return m[from:min(from+c.Len, int64(len(m)))]
 }
 
+// mapWrite writes back first: whether a page that is dirty already makes the
+// file younger once more is up to the kernel.
 func (a *actor) mapWrite(c call) string {
+	if m := a.maps[c.X%2]; m != nil {
+		if err := unix.Msync(m, unix.MS_SYNC); err != nil {
+			return result(err)
+		}
+	}
 	n := copy(a.mapped(c), content(int(c.Len), c.Y))
 	if m := a.maps[c.X%2]; m != nil && c.Y%4 == 0 {
 		return result(unix.Msync(m, pick(c.Y/4, unix.MS_SYNC, unix.MS_ASYNC)), n)

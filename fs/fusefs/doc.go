@@ -40,17 +40,14 @@
 //   - Nothing that the kernel may cache changes behind its back, so that
 //     entries and attributes are good for long.
 //
-// What differs from the file system below, and cannot be helped: extended
-// attributes of a file that has no name left; EPERM of chown(path, -1, -1),
-// which the kernel does not tell from other silence; times of access, which a
-// read does not change; and the time of modification of files that
-// Options.DirectIO keeps out of the kernel's cache.
+// What differs from the file system below, and cannot be helped, is in
+// docs/POSIX.md.
 //
 // Locks: tree.door is held shared by requests that could be answered without
 // the volume, or that make something known to the kernel, for as long as they
 // take; a lock of the volume closes it. tree.names comes next: it is held shared by whatever uses a path, and exclusively by
 // rename, unlink and rmdir (raw takes it, around go-fuse's own change of its
-// tree). openFile.mu and tree.openMu are leaves: nothing is locked, and the
+// tree). openFile.mu, tree.openMu, ghost.mu, listing.mu and shelf.mu are leaves: nothing is locked, and the
 // volume is not called, while they are held. read, write, fsync, flush and
 // getattr of an open file take only openFile.mu, or nothing.
 package fusefs

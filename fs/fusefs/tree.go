@@ -28,7 +28,8 @@ type tree struct {
 	names   sync.RWMutex
 	keeping *file
 
-	door door // see lock.go
+	door  door // see lock.go
+	shelf *shelf
 
 	openMu sync.Mutex
 	open   map[*openFile]struct{} // those that have a Handle
@@ -58,7 +59,7 @@ func (t *tree) changeNames(op func() fuse.Status) fuse.Status {
 const errNoName = syscall.ESTALE
 
 func newTree(v Volume, log *slog.Logger) *tree {
-	return &tree{vol: v, log: log, open: map[*openFile]struct{}{}}
+	return &tree{vol: v, log: log, shelf: newShelf(), open: map[*openFile]struct{}{}}
 }
 
 // errno is what the kernel gets of an error; 0 of none.

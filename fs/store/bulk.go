@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +48,11 @@ func (f *diskFile) reopenDirect() *diskFile {
 		return nil
 	}
 	defer f.release()
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.fd), unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	const flag = unix.O_RDONLY | unix.O_DIRECT | unix.O_CLOEXEC
+	fd, err := unix.Open(procFD(f.fd), flag|unix.O_NOATIME, 0)
+	if err == unix.EPERM {
+		fd, err = unix.Open(procFD(f.fd), flag, 0)
+	}
 	if err != nil {
 		return nil
 	}

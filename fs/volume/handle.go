@@ -65,6 +65,9 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 	if err != nil {
 		return nil, err
 	}
+	if err := v.spare(); err != nil {
+		return nil, err
+	}
 	back, created, err := v.openBacking(name, backing, flags, mode, owner)
 	if err != nil {
 		return nil, err
@@ -278,6 +281,9 @@ func (v *Volume) OpenTemp(dir string, mode uint32, owner Owner) (*Handle, error)
 	defer v.tree.RUnlock()
 	backing, err := v.changing(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := v.spare(); err != nil {
 		return nil, err
 	}
 	back, err := v.st.OpenFile(backing, os.O_RDWR|unix.O_TMPFILE|unix.O_NOATIME, mode&0o7777)

@@ -22,6 +22,10 @@ type params struct {
 	Threads  int `json:"threads"`
 	CacheMiB int `json:"cache_mib"`
 	FileMiB  int `json:"file_mib"`
+	// Of the volume that snapshots are taken of, and of the list.
+	SnapshotMiB   int `json:"snapshot_mib"`
+	SnapshotFiles int `json:"snapshot_files"`
+	ListFiles     int `json:"list_files"`
 }
 
 // sample is one figure.
@@ -37,6 +41,7 @@ type bench struct {
 	params
 	repo, python string
 	scratch      string // beside it, on no file system under test
+	akvfs        string // the binary
 	loadTimeout  time.Duration
 }
 
@@ -54,7 +59,7 @@ func newBench(ctx context.Context, c *config, kind, dir, scratch string) (*bench
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{System: s, params: c.params, repo: repo, python: filepath.Join(strings.TrimSpace(venv), "bin/python"), scratch: scratch,
+	b := &bench{System: s, params: c.params, repo: repo, python: filepath.Join(strings.TrimSpace(venv), "bin/python"), scratch: scratch, akvfs: c.akvfs,
 		loadTimeout: 5*time.Minute + 4*time.Duration(c.params.Seconds)*time.Second}
 	if err := b.Init(ctx); err != nil {
 		return nil, err
@@ -131,12 +136,13 @@ func peakMemory(pid int) (mib float64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	return parsePeak(string(status))
+	return parseMemory(string(status), "VmHWM:")
 }
 
-func parsePeak(status string) (mib float64, ok bool) {
+// parseMemory finds a line of /proc/PID/status, in MiB.
+func parseMemory(status, field string) (mib float64, ok bool) {
 	for line := range strings.Lines(status) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" && f[2] == "kB" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == field && f[2] == "kB" {
 			kib, err := strconv.ParseFloat(f[1], 64)
 			return kib / 1024, err == nil
 		}

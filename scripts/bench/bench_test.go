@@ -86,8 +86,8 @@ func TestParsePeak(t *testing.T) {
 		{"VmHWM:\t x kB\n", 0, false},
 		{"VmHWM:\t 5 MB\n", 0, false},
 	} {
-		if got, ok := parsePeak(tt.status); got != tt.want || ok != tt.ok {
-			t.Errorf("parsePeak(%q) = %v, %v", tt.status, got, ok)
+		if got, ok := parseMemory(tt.status, "VmHWM:"); got != tt.want || ok != tt.ok {
+			t.Errorf("parseMemory(%q) = %v, %v", tt.status, got, ok)
 		}
 	}
 	if got, ok := peakMemory(os.Getpid()); !ok || got < 1 {

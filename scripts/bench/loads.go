@@ -33,13 +33,17 @@ func loads() []load {
 		{"sqlite", "SQLite, write-ahead log, each commit synced", sqlite},
 		{"pgbench", "PostgreSQL, pgbench", pgbench},
 		{"recovery", "mount after the daemon was killed", recoveryTime},
+		{"snapshot", "snapshot on XFS", snapshots},
+		{"listing", "list files", listing},
 		{sweepThreads, "append 4 KiB + fdatasync, by jobs", threadSweep},
 		{sweepSizes, "sequential read, cold, by MiB", sizeSweep},
+		{sweepFiles, "a tree, by files", fileSweep},
+		{sweepSparse, "a sparse file, cold, by MiB", sparseSweep},
 	}
 }
 
 // usualLoads are all but the sweeps.
-func usualLoads() []string { return loadNames()[:len(loads())-2] }
+func usualLoads() []string { return loadNames()[:len(loads())-4] }
 
 func loadNames() (names []string) {
 	for _, l := range loads() {

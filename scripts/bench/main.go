@@ -60,15 +60,18 @@ func parse(args []string) (*config, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	systems := f.String("fs", "bare,akvfs,gocryptfs", "file systems, of "+strings.Join(rig.Kinds(), ", "))
 	names := f.String("loads", strings.Join(usualLoads(), ","), "loads to run, of "+strings.Join(loadNames(), ", "))
-	f.StringVar(&c.plots, "plots", "", "the directory for the plots of the sweeps, threads and sizes")
+	f.StringVar(&c.plots, "plots", "", "the directory for the plots of the sweeps: threads, sizes, files and sparse")
 	options := f.String("mount-options", "", "akvfs: further -o options")
-	f.BoolVar(&c.quick, "quick", false, "one short round, 3 minutes at most; without it 20 minutes at most")
+	f.BoolVar(&c.quick, "quick", false, "one short round, 4 minutes at most; without it 25 minutes at most")
 	f.IntVar(&c.rounds, "rounds", 0, "rounds (3; quick: 1)")
 	f.IntVar(&c.params.Seconds, "seconds", 0, "how long a timed load runs (5; quick: 2)")
 	f.IntVar(&c.params.Records, "records", 0, "WiredTiger: records of 1 KiB (200000; quick: 50000)")
 	f.IntVar(&c.params.Threads, "threads", 4, "WiredTiger: threads; pgbench: clients")
 	f.IntVar(&c.params.CacheMiB, "cache", 64, "WiredTiger: cache in MiB")
 	f.IntVar(&c.params.FileMiB, "file", 0, "size of the file that is read and written in sequence, in MiB (1024; quick: 256)")
+	f.IntVar(&c.params.SnapshotMiB, "snapshot", 0, "size of the volume that snapshots are taken of, in MiB (1024; quick: 256)")
+	f.IntVar(&c.params.SnapshotFiles, "snapshot-files", 1000, "files in it")
+	f.IntVar(&c.params.ListFiles, "list", 0, "files to list (100000; quick: 10000)")
 	f.StringVar(&c.out, "out", "build/bench.json", "where the JSON goes")
 	f.StringVar(&c.dir, "dir", "/var/tmp", "work directory, on the disk to measure")
 	f.StringVar(&c.disk, "disk", "host", "host: the work directory's own file system; ext4 or xfs: a fresh one on a loop device in it")
@@ -91,14 +94,16 @@ func split(list string) []string {
 }
 
 func (c *config) defaults() {
-	rounds, p := 3, params{Seconds: 5, Records: 200000, FileMiB: 1024}
+	rounds, p := 3, params{Seconds: 5, Records: 200000, FileMiB: 1024, SnapshotMiB: 1024, ListFiles: 100000}
 	if c.quick {
-		rounds, p = 1, params{Seconds: 2, Records: 50000, FileMiB: 256}
+		rounds, p = 1, params{Seconds: 2, Records: 50000, FileMiB: 256, SnapshotMiB: 256, ListFiles: 10000}
 	}
 	c.rounds = cmp.Or(c.rounds, rounds)
 	c.params.Seconds = cmp.Or(c.params.Seconds, p.Seconds)
 	c.params.Records = cmp.Or(c.params.Records, p.Records)
 	c.params.FileMiB = cmp.Or(c.params.FileMiB, p.FileMiB)
+	c.params.SnapshotMiB = cmp.Or(c.params.SnapshotMiB, p.SnapshotMiB)
+	c.params.ListFiles = cmp.Or(c.params.ListFiles, p.ListFiles)
 	if c.passthrough != "" && !slices.Contains(c.systems, "passthrough") {
 		c.systems = append(c.systems, "passthrough")
 	}
@@ -120,6 +125,9 @@ func (c *config) check() error {
 	}
 	if c.params.Seconds < 1 || c.params.Records < 2000 || c.params.FileMiB < 64 || c.params.Threads < 1 || c.params.CacheMiB < 1 {
 		return errors.New("too small: at least 1 second, 2000 records, a file of 64 MiB, 1 thread, 1 MiB of cache")
+	}
+	if c.params.SnapshotMiB < 64 || c.params.SnapshotFiles < 1 || c.params.SnapshotMiB<<20/c.params.SnapshotFiles < pageBytes || c.params.ListFiles < 1 {
+		return errors.New("too small: at least 64 MiB to take snapshots of, in files of a block, and one file to list")
 	}
 	return nil
 }

@@ -74,13 +74,16 @@ func (r *report) plotFiles(dir string) error {
 			title: "sequential read, cold", x: "MiB", y: "MiB per second", ticks: sweptMiB, curves: figures,
 		}.save(filepath.Join(dir, "read.svg")))
 	}
+	for name, d := range r.growthPlots() {
+		err = errors.Join(err, d.save(filepath.Join(dir, name)))
+	}
 	return err
 }
 
 // swept are the medians of a sweep by file system: of its own figure, or of
 // another one that it has at each place.
 func (r *report) swept(load, metric string) map[string][]point {
-	places := map[string][]int{sweepThreads: sweptThreads, sweepSizes: sweptMiB}[load]
+	places := map[string][]int{sweepThreads: sweptThreads, sweepSizes: sweptMiB, sweepFiles: sweptFiles, sweepSparse: sweptSparse}[load]
 	figures := map[string][]point{}
 	for _, x := range places {
 		res := r.find(load, at(x, metric))
