@@ -92,7 +92,8 @@ func TestKeeperBusy(t *testing.T) {
 		t.Errorf("%q, %v", busy, err)
 	}
 	empty(t, dir)
-	if err := f.Close(); !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
+	defer f.Close()
+	if err := f.Sync(); !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
 		t.Errorf("what was open answers %v", err)
 	}
 }
