@@ -64,7 +64,7 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 	go vet -tags integration ./...
 	CGO_ENABLED=1 go vet -race ./...
 	go tool staticcheck -tags integration ./...
-	shellcheck scripts/setup scripts/check scripts/demo scripts/fuzz .ci/run
+	shellcheck scripts/setup scripts/check scripts/demo scripts/fuzz .ci/run scripts/package/{build,check,inside,postinst,prerm,postrm}
 
 .PHONY: integration
 integration: require-root build wtload ## databases on real mounts over ext4 and XFS (needs root and make setup)
@@ -101,8 +101,8 @@ growth: require-root build ## measure against 10 to 10^5 files and 1 MiB to 100 
 	go run ./scripts/bench -fs bare,akvfs -loads files,sparse -rounds 1 -seconds 300 -out build/growth.json -plots docs/plots $(BENCHFLAGS)
 
 .PHONY: differential-soak
-differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS, DIFFERENTIALSEED; needs root)
-	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),0)
+differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS); prints the first seed, for DIFFERENTIALSEED (needs root)
+	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),$(shell date +%s))
 
 .PHONY: crash-soak
 crash-soak: ## cut the power at about 10^6 points (CRASHSEEDS=8000); prints the first seed, for CRASHFIRST=N
@@ -123,9 +123,20 @@ fuzz: ## run each fuzz target for FUZZTIME (20s); FUZZKEEP=N keeps that many inp
 .PHONY: install
 install: build ## install akvfs under DESTDIR and PREFIX (/usr/local)
 	install -D --mode 0755 bin/akvfs '$(DESTDIR)$(PREFIX)/bin/akvfs'
+	install -d '$(DESTDIR)$(PREFIX)/sbin' && ln -sf ../bin/akvfs '$(DESTDIR)$(PREFIX)/sbin/mount.akvfs'
+	install -d '$(DESTDIR)$(PREFIX)/share/man/man1' && bin/akvfs man '$(DESTDIR)$(PREFIX)/share/man/man1' && rm '$(DESTDIR)$(PREFIX)/share/man/man1/mount.akvfs.8'
 	install -D --mode 0644 <(bin/akvfs completion bash) '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/akvfs'
 	install -D --mode 0644 <(bin/akvfs completion zsh) '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_akvfs'
 	install -D --mode 0644 <(bin/akvfs completion fish) '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/akvfs.fish'
+
+.PHONY: package
+package: ## build dist/: deb, rpm, SBOM and checksums, the same bytes for the same commit
+	scripts/package/build
+
+.PHONY: package-check
+package-check: require-root package ## lint the packages, and install, upgrade and remove them in a booted container (needs root)
+	scripts/setup --package
+	scripts/package/check
 
 .PHONY: clean
 clean: ## remove what was built

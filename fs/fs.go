@@ -108,6 +108,11 @@ func (f *FS) Info() volume.Info { return f.vol.Info() }
 // snapshot's manifest.
 func (f *FS) Keys() volume.Keys { return f.keys }
 
+// Scrub proves all that there is; see volume.Scrub.
+func (f *FS) Scrub(ctx context.Context, opts volume.ScrubOptions) (volume.ScrubProgress, error) {
+	return f.vol.Scrub(ctx, opts)
+}
+
 // Open opens a file or a directory. Symbolic links are followed as long as
 // they stay within the volume.
 func (f *FS) Open(name string) (fs.File, error) {

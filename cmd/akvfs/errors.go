@@ -13,6 +13,7 @@ import (
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
@@ -103,7 +104,7 @@ var failures = []failure{
 	{"key store missing", keyCode("FileNotFound"), exitUnreachable, "Correct the path, or make a key store: akvfs dev-key create PATH. Without the file that it was made under, a volume does not open: restore that from a backup."},
 	{"key store unsafe", keyCode("UnsafeFile"), exitUsage, "Make the file its user's alone (chmod 0600 PATH), and name the file itself and no link to it."},
 	{"key store there already", keyCode("KeyExists"), exitUsage, "Choose another path, or use the one that is there: `akvfs dev-key show PATH`."},
-	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk or keyring.json.prev, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
+	{"rolled back", as[*highwater.RollbackError](), exitIntegrity, "Somebody or something has put back an older state of the volume. If it was you, with a backup, a snapshot of the disk, keyring.json.prev or akvfs fsck --repair, mount it with --accept-rollback, once. If not, somebody had the disk: what was written since is missing, and keys that were taken away may open it again."},
 
 	{"key revoked", anyOf(keyClass(keymgr.Revoked), wire(daemon.CodeRevoked)), exitRevoked, "The volume opens only with this key. In the vault, see that this version of the key exists, is enabled and within its dates, and that this host's identity may get it, and wrap and unwrap (or encrypt and decrypt) with it; a deleted key can be recovered while the vault retains it."},
 	{"credentials refused", anyOf(keyClass(keymgr.Credentials), wire(daemon.CodeCredentials)), exitCredentials, "Check the tenant ID, the client ID and the secret or certificate (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH), and whether it has expired."},
@@ -121,6 +122,7 @@ var failures = []failure{
 	{"volume too busy", anyOf(as[*snapshot.BusyError](), wire(daemon.CodeSnapshotBusy)), exitFailed, "Try again when less is written, give it more time (--max-hold), or keep snapshots on the volume's own XFS or btrfs, where nothing needs to be copied."},
 	{"snapshots in the volume", anyOf(as[*daemon.OverlapError](), wire(daemon.CodeSnapshotInside)), exitUsage, "Choose a directory beside it."},
 	{"restore not empty", as[*snapshot.NotEmptyError](), exitUsage, "A snapshot is restored to a new or an empty directory, and never over anything."},
+	{"salvage not empty", as[*fsck.NotEmptyError](), exitUsage, "Name a directory that is missing or empty: --salvage DIR."},
 	{"not a snapshot", is(snapshot.ErrNotSnapshot), exitNotVolume, "Name a snapshot that `akvfs snapshot list VOLUME` shows. If it is damaged, restore another one."},
 	{"newer snapshot", as[*snapshot.NewerError](), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"snapshot damaged", anyOf(as[*damagedError](), as[*snapshot.DamageError]()), exitIntegrity, "Restore another snapshot. What is not named here can still be read: akvfs export."},
@@ -163,10 +165,10 @@ var failures = []failure{
 
 	{"creation interrupted", is(volume.ErrIncomplete), exitNotVolume, "Its creation was interrupted and it holds no data. Run `akvfs init` on it again."},
 	{"not a volume", is(volume.ErrNotVolume), exitNotVolume, "Name the backing directory of a volume, or make one: akvfs init BACKING --key-id AKI."},
-	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError]()), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
+	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError](), is(journal.ErrNewerFormat)), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"keyring missing", is(keymgr.ErrNoKeyring), exitIntegrity, "Without its keyring a volume cannot be opened. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
 	{"keyring damaged", as[*keymgr.IntegrityError](), exitIntegrity, "The keyring is damaged, edited or of another volume. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
-	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is. Restore the volume from a snapshot, or ask before anything is deleted: the rest of it is intact."},
+	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is; `akvfs fsck VOLUME --salvage DIR` copies out what can be read. Restore the volume from a snapshot, or ask before anything is deleted: the rest of it is intact."},
 	{"volume damaged", as[*volume.IntegrityError](), exitIntegrity, "The backing directory was changed from outside, or its disk is failing. Restore what is named from a backup."},
 
 	{"kernel too old", is(store.ErrNoOpenat2), exitFailed, "akvfs needs Linux 5.8 or later, and a sandbox around it must allow openat2."},
@@ -273,6 +275,20 @@ func diagnose(err error) (code int, remedy string) {
 		}
 	}
 	return exitFailed, ""
+}
+
+// fsckStatus is what fsck(8) has for an exit code of this table. Codes that it
+// knows nothing of stay.
+func fsckStatus(code int) int {
+	switch code {
+	case exitFailed, exitNotPermitted:
+		return fsckFailed
+	case exitUsage:
+		return fsckUsage
+	case exitIntegrity:
+		return fsckUncorrected
+	}
+	return code
 }
 
 // report prints an error with its remedy and returns the exit code.

@@ -18,6 +18,7 @@ import (
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/highwater"
 	"github.com/akvfs/akvfs/fs/journal"
@@ -167,6 +168,8 @@ var diagnosed = []struct {
 	{&daemon.VolumeError{Backing: "/b", Err: volume.ErrNotVolume}, "not a volume", 13},
 	{&daemon.VolumeError{Backing: "/b", Err: &volume.NewerFormatError{Version: 9}}, "newer format", 13},
 	{&keymgr.NewerFormatError{File: "keyring.json", Format: 9, Known: 1}, "newer format", 13},
+	{journal.ErrNewerFormat, "newer format", 13},
+	{&fsck.NotEmptyError{Dir: "/d"}, "salvage not empty", 2},
 	{keymgr.ErrNoKeyring, "keyring missing", 14},
 	{&daemon.VolumeError{Backing: "/b", Err: &highwater.RollbackError{Part: highwater.Keyring, Found: 4, Seen: 5}}, "rolled back", 14},
 	{&keymgr.IntegrityError{File: "keyring.json", Reason: "edited"}, "keyring damaged", 14},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/export"
+	"github.com/akvfs/akvfs/fs/volume"
 )
 
 func newExport(a *app) *cobra.Command {
@@ -65,6 +66,10 @@ func (p *progress) observe(now export.Progress) {
 		p.bar.Describe(fmt.Sprintf("%d files", now.Objects))
 		_ = p.bar.Set64(now.Bytes) // what cannot be shown is no reason to stop
 	}
+}
+
+func (p *progress) scrub(now volume.ScrubProgress) {
+	p.observe(export.Progress{Objects: int64(now.Objects), Bytes: int64(now.Bytes)})
 }
 
 func (p *progress) end() {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,8 +29,10 @@ daemon was killed, it is recovered in memory.`,
   akvfs ls /data/enc '**/*.wt'`,
 	}
 	a.readCommand(cmd, func(ctx context.Context, t tree, paths []string) error {
-		l.ctx, l.tree, l.out = ctx, t, a.out
-		return l.list(paths)
+		out := bufio.NewWriterSize(a.out, 64<<10)
+		l.ctx, l.tree, l.out = ctx, t, out
+		err := l.list(paths)
+		return errors.Join(err, out.Flush())
 	})
 	cmd.Flags().BoolVarP(&l.long, "long", "l", false, "mode, links, owner, group, size and time, too")
 	cmd.Flags().BoolVarP(&l.recursive, "recursive", "R", false, "directories below, too")

@@ -41,12 +41,16 @@ func main() {
 func (a *app) run(ctx context.Context, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var done *reportedError
 	if errors.As(err, &done) {
 		return done.code
 	}
-	return report(a.err, err)
+	code := report(a.err, err)
+	if cmd.Name() == fsckName {
+		code = fsckStatus(code)
+	}
+	return code
 }
 
 // reportedError carries the exit code of a failure that was already reported,
@@ -88,7 +92,8 @@ Azure Key Vault. Without that key there is no mount.
 
 Exit status: 0 done; 1 failed; 2 wrong usage; 10 key vault unreachable;
 11 key revoked; 12 credentials refused; 13 not an akvfs volume, or a newer
-format; 14 integrity failure; 15 in use; 16 not permitted.
+format; 14 integrity failure; 15 in use; 16 not permitted. ` + "`akvfs fsck`" + ` has
+others, as fsck(8).
 
 Environment: AKVFS_RUN_DIR holds the control sockets of mounted volumes
 (/run/akvfs for root), AKVFS_STATE_DIR the audit logs and how far each volume
@@ -119,7 +124,7 @@ workload or managed identity, or from the Azure CLI.`,
 	})
 	root.AddCommand(
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
-		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newConvert(a), newDevKey(a),
+		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newFsck(a), newConvert(a), newDevKey(a),
 		newDevVolume(a),
 		newProject(a), newCluster(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),

@@ -75,6 +75,8 @@ func options() []option {
 			c.RewrapRate = int(n)
 			return nil
 		}},
+		{"scrub", "TIME", "how often to read and prove everything; 0 is never (default 720h, 30 days)", duration(0, func(c *daemon.Config) *time.Duration { return &c.Scrub })},
+		{"scrub-rate", "MIB", "how many MiB a second to read for that (default 16; 0 is no bound)", setScrubRate},
 		{"sandbox", "on|off", "whether the daemon gives up system calls that it does not need (default on)", func(c *daemon.Config, v string) error {
 			if c.NoSandbox = v == "off"; v != "on" && v != "off" {
 				return fmt.Errorf("must be on or off")
@@ -206,6 +208,15 @@ func setJournalSize(c *daemon.Config, v string) error {
 	}
 	c.JournalSize = int64(n)
 	return checkJournalSize(n)
+}
+
+func setScrubRate(c *daemon.Config, v string) error {
+	n, err := strconv.ParseUint(v, 10, 31)
+	if err != nil {
+		return fmt.Errorf("needs a number of MiB")
+	}
+	c.ScrubRate = int64(n) << 20
+	return nil
 }
 
 func setUncached(c *daemon.Config, v string) error {

@@ -153,6 +153,9 @@ func printStatus(w io.Writer, s daemon.Status) error {
 	if s.Rewrap != nil {
 		row("File keys", "%s", rewrapText(s.Rewrap))
 	}
+	if s.Scrub != nil {
+		row("Scrub", "%s", scrubText(s.Scrub))
+	}
 	for _, a := range s.Alerts {
 		row("Alert", "%s (%s) since %s: %s", a.Name, a.Severity, clock(a.Since), a.Detail)
 	}
@@ -166,6 +169,24 @@ func printStatus(w io.Writer, s daemon.Status) error {
 		row("Integrity errors", "%d", s.Stats.IntegrityErrors)
 	}
 	return t.Flush()
+}
+
+// scrubText tells how the reading and proving of everything goes.
+func scrubText(s *daemon.ScrubStatus) string {
+	text := "never finished"
+	if s.Finished != nil {
+		text = "finished " + clock(*s.Finished)
+	}
+	if s.Running {
+		text += fmt.Sprintf("; running: %d objects, %d bytes", s.Objects, s.Bytes)
+	}
+	if s.Findings > 0 {
+		text += fmt.Sprintf("; %d findings", s.Findings)
+	}
+	if s.Interval == "0s" {
+		return text + "; by hand only"
+	}
+	return text + "; every " + s.Interval
 }
 
 // journalText tells how full the journal is, and how it is written.

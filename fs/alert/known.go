@@ -26,6 +26,7 @@ const (
 	MasterKeyOld       Name = "master-key-old"
 	RewrapFailed       Name = "rewrap-failed"
 	Integrity          Name = "integrity"
+	ScrubDamage        Name = "scrub-damage"
 	StorageFailed      Name = "storage-failed"
 	AuditFailed        Name = "audit-failed"
 )
@@ -49,6 +50,7 @@ var known = []Definition{
 	{MasterKeyOld, Warning, "The active master key is older than its period"},
 	{RewrapFailed, Warning, "File keys could not be wrapped under the new master key"},
 	{Integrity, Critical, "The backing directory returned something that was never written there"},
+	{ScrubDamage, Critical, "A scrub, or akvfs fsck, has found damage"},
 	{StorageFailed, Critical, "The journal or the backing directory failed to write, or to sync"},
 	{AuditFailed, Critical, "The audit log cannot be written; commands are refused"},
 }

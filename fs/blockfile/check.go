@@ -2,6 +2,8 @@ package blockfile
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +34,9 @@ func Inspect(env *Env, back store.File, path string) (*File, error) {
 		return f, err
 	}
 	if f.id, f.cipher, err = f.readHeader(attr.Size); err != nil {
+		if errors.Is(err, unix.EIO) && asIntegrity(err) == nil { // the disk does not give it
+			err = f.damage("header", -1, err)
+		}
 		return nil, err
 	}
 	if f.cipher != nil {
@@ -80,7 +85,7 @@ func (f *File) CheckEnds(found func(Lost)) error {
 // as long as the other one holds.
 func (f *File) checkHeader(found func(Lost)) error {
 	page := make([]byte, format.PageSize)
-	if _, err := f.back.ReadAt(page, 0); err != nil {
+	if err := f.readRaw(page, 0); err != nil {
 		return err
 	}
 	h, err := format.ParseHeader(page)
@@ -158,7 +163,7 @@ func (f *File) CheckGroup(group int64, found func(Lost)) (read int, next int64, 
 	run := runPool.Get().(*runBytes)
 	defer runPool.Put(run)
 	raw := run[:(1+n)*format.PageSize]
-	if err := readFull(f.readerOf(int(n)), raw, format.TagPageOffset(group)); err != nil {
+	if err := f.readRaw(raw, format.TagPageOffset(group)); err != nil {
 		return 0, next, err
 	}
 	page, err := f.pageToCheck(group, raw)
@@ -172,6 +177,28 @@ func (f *File) CheckGroup(group int64, found func(Lost)) (read int, next int64, 
 	crypto.Secretly(func() { f.checkBlocks(run, page, first, n, found) })
 	return len(raw), next, nil
 }
+
+// readRaw reads a group from home. Pages that the disk does not give are filled
+// with what never verifies, be it a tag page, a block or a hole: they are as
+// lost as if they were damaged.
+func (f *File) readRaw(raw []byte, off int64) error {
+	err := readFull(f.readerOf(len(raw)/format.PageSize), raw, off)
+	if !errors.Is(err, unix.EIO) {
+		return err
+	}
+	for page := range slices.Chunk(raw, format.PageSize) {
+		err := readFull(f.back, page, off)
+		if errors.Is(err, unix.EIO) {
+			copy(page, unreadable[:])
+		} else if err != nil {
+			return err
+		}
+		off += format.PageSize
+	}
+	return nil
+}
+
+var unreadable = [format.PageSize]byte([]byte(strings.Repeat("\xff", format.PageSize)))
 
 // nextWritten is the first group from this one on that is not a hole from end
 // to end; the last group never is.

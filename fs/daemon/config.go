@@ -24,10 +24,14 @@ const (
 	DefaultMasterKeyPeriod = 90 * 24 * time.Hour
 	// DefaultRewrapRate leaves a disk to those who use it.
 	DefaultRewrapRate = 500
+	// DefaultScrub is how often everything is read and proven, and
+	// DefaultScrubRate how fast, in bytes a second: 1 TiB in 18 hours.
+	DefaultScrub     = 30 * 24 * time.Hour
+	DefaultScrubRate = 16 << 20
 )
 
 // Config says what to mount and how. Start with NewConfig: a Grace of zero is
-// no grace, and so with MasterKeyPeriod and RewrapRate. Other zero values stand for their defaults.
+// no grace, and so with MasterKeyPeriod, RewrapRate, Scrub and ScrubRate. Other zero values stand for their defaults.
 type Config struct {
 	Backing    string
 	Mountpoint string
@@ -75,6 +79,8 @@ type Config struct {
 	MasterKeyPeriod   time.Duration // after which a new master key is made; 0: never by itself
 	RewrapRate        int           // file keys a second that are re-wrapped while nobody waits; 0: no bound
 
+	Scrub     time.Duration // how often everything is read and proven; 0: never by itself
+	ScrubRate int64         // bytes a second to read for that; 0: no bound
 	// NoSandbox says that the process is not to enter package sandbox, which is
 	// its own to do.
 	NoSandbox bool
@@ -110,6 +116,8 @@ func NewConfig() Config {
 		Follow:          FollowTake,
 		MasterKeyPeriod: DefaultMasterKeyPeriod,
 		RewrapRate:      DefaultRewrapRate,
+		Scrub:           DefaultScrub,
+		ScrubRate:       DefaultScrubRate,
 	}
 }
 

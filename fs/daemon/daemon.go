@@ -33,6 +33,7 @@ type Daemon struct {
 	admin   *keyAdmin
 	volume  *volume.Volume
 	rewraps *rewrapper
+	scrubs  scrubber
 	socket  *control.Socket
 	control *control.Server
 	server  *fusefs.Server
@@ -215,11 +216,13 @@ func (d *Daemon) serve() {
 	d.checking.Go(func() { d.checkLoop(ctx) })
 	d.checking.Go(func() { d.assessLoop(ctx) })
 	d.checking.Go(func() { d.tendMasterKeys(ctx) })
+	d.checking.Go(func() { d.scrubLoop(ctx) })
 	d.checking.Go(func() { d.noteLoop(ctx) })
 	d.server.Wait()
 	d.beginStop()
 	d.thawAlone("the volume was unmounted")
 	cancel()
+	d.scrubs.end()
 	d.checking.Wait()
 	d.guard.end()
 	if err := d.release(); err != nil {

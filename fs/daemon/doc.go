@@ -32,12 +32,15 @@
 // The package keeps no global state, installs no signal handler and never
 // prints. It never holds a key's bytes: those are crypto's.
 //
+// scrubLoop reads and proves everything on a schedule; where it is survives the
+// mount, in the state directory.
+//
 // Locks: Daemon.unmounting serialises attempts to unmount. guard.turn
 // serialises locks and unlocks of the volume, and is taken before guard.mu,
 // which guards the custody. rewrapper.walk is held by a walk over all files,
 // keyAdmin.changing by a change of keys, over the vault's answers; walk comes
 // before changing. keys.mu guards which master keys are in use; watch.mu what
 // is known of the keys, providers.mu the set of providers, rewrapper.mu a
-// walk's status, assessor.mu what was learnt of keys' and credentials' expiry:
-// the last five are taken alone, and held over no call.
+// walk's status, assessor.mu what was learnt of keys' and credentials' expiry,
+// scrubber.mu how scrubs stand: the last six are taken alone, and held over no call.
 package daemon

@@ -91,6 +91,7 @@ func (d *Daemon) Status() Status {
 	d.guard.fill(&s, d.now())
 	s.Alerts = d.observed.firing()
 	s.Rewrap, _, _ = d.rewraps.get()
+	s.Scrub = d.scrubs.status(d.cfg.Scrub)
 	s.FrozenUntil = d.freezer.frozen()
 	return s
 }

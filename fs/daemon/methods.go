@@ -48,6 +48,7 @@ func (d *Daemon) methods() map[string]control.Method {
 		MethodLock:    d.lockMethod,
 		MethodUnlock:  d.unlockMethod,
 
+		MethodFsck:           d.fsckMethod,
 		MethodFreeze:         d.freezeMethod,
 		MethodThaw:           d.thawMethod,
 		MethodSnapshotCreate: d.snapshotMethod,

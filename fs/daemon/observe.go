@@ -114,6 +114,10 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, k := range s.MasterKeys {
 		m.MasterKeys = append(m.MasterKeys, metrics.MasterKey{ID: k.ID, Active: k.Active, Created: k.Created})
 	}
+	m.Scrub = metrics.Scrub{Running: s.Scrub.Running, Read: d.scrubs.bytesRead(), Findings: s.Scrub.Findings}
+	if s.Scrub.Finished != nil {
+		m.Scrub.Finished = *s.Scrub.Finished
+	}
 	if d.observed.hook != nil {
 		m.Hook = d.observed.hook.Stats()
 	}

@@ -49,6 +49,7 @@ type Status struct {
 	AKIs       []AKIStatus       `json:"akis"`
 	Rewrap     *RewrapStatus     `json:"rewrap"` // since the mount; nil: there was none
 
+	Scrub *ScrubStatus `json:"scrub"` // nil if unmounted
 	// WritePolicy says what of an overwritten block the journal holds before it
 	// is written home: WriteFullData always. "" if nothing is written.
 	WritePolicy string `json:"write_policy"`

@@ -176,3 +176,26 @@ func TestADBindsEverything(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRebuild: whatever a page holds, what is made of it is a header that is
+// read back as it is, and an undamaged one stays what it was.
+func FuzzRebuild(f *testing.F) {
+	f.Add(sample().Encode()[:])
+	f.Add(make([]byte, PageSize))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		if len(page) != PageSize {
+			return
+		}
+		h := Rebuild(page)
+		if _, ok := h.Current(); !ok {
+			return
+		}
+		again, err := ParseHeader(h.Encode()[:])
+		if err != nil || *again != *h {
+			t.Fatalf("%+v, %v", again, err)
+		}
+		if was, err := ParseHeader(page); err == nil && *was != *h {
+			t.Fatalf("%+v became %+v", was, h)
+		}
+	})
+}

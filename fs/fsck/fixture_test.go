@@ -110,26 +110,32 @@ func newScene(t tb, names string) *scene {
 	})
 	must(t, err)
 	s.with(func(v *volume.Volume, keys *keymgr.MasterKeys) {
-		must(t, v.Mkdir("d", 0o755, volume.Owner{}))
-		s.put(v, "big", random(1, manyBlocks*format.BlockSize-1000))
-		s.put(v, "d/small", []byte("small"))
-		s.put(v, "d/"+aLongName, random(2, 9000))
-		s.put(v, "empty", nil)
-		s.put(v, "emptied", []byte("x"))
-		must(t, v.Truncate("emptied", 0))
-		s.files["emptied"] = nil
-		s.sparse(v, "sparse")
-		must(t, errors.Join(
-			v.Link("d/small", "hard"), v.Symlink("d/small", "link", volume.Owner{}),
-			v.Mknod("fifo", unix.S_IFIFO|0o600, 0, volume.Owner{}),
-			v.Setxattr("d/small", "user.color", []byte("blue"), 0), v.Setxattr("d", "user.kind", []byte("directory"), 0),
-		))
-		s.files["hard"] = s.files["d/small"]
+		s.fill(v, manyBlocks)
 		must(t, keys.AddKey(context.Background(), &second{})) // so that there is a keyring before
 		must(t, keys.RemoveKey("test://second"))
 	})
 	must(t, s.st.SyncAll())
 	return s
+}
+
+// fill makes one of everything; big is that many blocks long.
+func (s *scene) fill(v *volume.Volume, blocks int) {
+	t := s.t
+	must(t, v.Mkdir("d", 0o755, volume.Owner{}))
+	s.put(v, "big", random(1, blocks*format.BlockSize-1000))
+	s.put(v, "d/small", []byte("small"))
+	s.put(v, "d/"+aLongName, random(2, 9000))
+	s.put(v, "empty", nil)
+	s.put(v, "emptied", []byte("x"))
+	must(t, v.Truncate("emptied", 0))
+	s.files["emptied"] = nil
+	s.sparse(v, "sparse")
+	must(t, errors.Join(
+		v.Link("d/small", "hard"), v.Symlink("d/small", "link", volume.Owner{}),
+		v.Mknod("fifo", unix.S_IFIFO|0o600, 0, volume.Owner{}),
+		v.Setxattr("d/small", "user.color", []byte("blue"), 0), v.Setxattr("d", "user.kind", []byte("directory"), 0),
+	))
+	s.files["hard"] = s.files["d/small"]
 }
 
 // second is another key, that nobody has.

@@ -30,6 +30,8 @@ type Options struct {
 	From volume.Path
 	Jobs int   // 0: as many as there are cores
 	Rate int64 // bytes a second to read at most; 0: no bound
+	// Found is told of each finding when it is made. nil: they are in the report.
+	Found func(Finding)
 	// Progress is called now and then. nil: never.
 	Progress func(volume.ScrubProgress)
 	Logger   *slog.Logger // nil: nothing is logged
@@ -65,17 +67,16 @@ type check struct {
 	fromKept   bool
 	badJournal bool
 
-	counting sync.Mutex // guards the report's Objects and Bytes during structure
+	counting sync.Mutex // guards the report's Objects and Bytes during structure, and one call of Progress
 }
 
 func (c *check) count(objects uint64, bytes int) {
 	c.counting.Lock()
+	defer c.counting.Unlock()
 	c.report.Objects += objects
 	c.report.Bytes += uint64(bytes)
-	now := volume.ScrubProgress{Objects: c.report.Objects, Bytes: c.report.Bytes}
-	c.counting.Unlock()
 	if c.opts.Progress != nil {
-		c.opts.Progress(now)
+		c.opts.Progress(volume.ScrubProgress{Objects: c.report.Objects, Bytes: c.report.Bytes})
 	}
 }
 
@@ -92,7 +93,7 @@ func Run(ctx context.Context, st Backing, opts Options) (*Report, error) {
 		_, err := volume.ReadInfo(st)
 		return nil, err
 	}
-	c := &check{opts: opts, st: claimed{st}, report: newReport()}
+	c := &check{opts: opts, st: claimed{st}, report: newReport(opts.Found)}
 	fine, err := c.description(nil)
 	if err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func (c *check) scrubOptions(found func(volume.Damage)) volume.ScrubOptions {
 // Scrub checks a volume that is open, with its keys. The report is never nil,
 // and tells how far it came. Errors are ctx's, volume.ErrLocked or the store's.
 func Scrub(ctx context.Context, v *volume.Volume, st store.FS, keys *keymgr.MasterKeys, opts Options) (*Report, error) {
-	c := &check{opts: opts, report: newReport(), info: v.Info(), keys: keys}
+	c := &check{opts: opts, report: newReport(opts.Found), info: v.Info(), keys: keys}
 	c.st.Backing = lookedAt{st}
 	c.report.Volume = c.info.ID.String()
 	if _, err := c.description(keys); err != nil {

@@ -38,20 +38,31 @@ func (c *check) description(keys volume.Keys) (ok bool, err error) {
 	case err == nil:
 		c.report.Volume = c.info.ID.String()
 		return true, nil
-	case edited, c.isDamaged(err):
+	case edited, isDamaged(c.st, err):
 		c.report.add(Finding{Kind: Description, Path: inMeta(volume.InfoFile), Detail: "the volume's description is damaged: " + err.Error()})
 		return false, nil
 	}
 	return false, err
 }
 
+// Identify reads a volume's description as far as that goes. A damaged one is no
+// error, and gives less; errors are volume.ReadInfo's where there is no volume,
+// or a newer one.
+func Identify(st store.FS) (volume.Info, error) {
+	info, err := volume.ReadInfo(st)
+	if isDamaged(st, err) {
+		err = nil
+	}
+	return info, err
+}
+
 // isDamaged tells a volume whose description cannot be read from a directory
 // that is none.
-func (c *check) isDamaged(err error) bool {
+func isDamaged(st store.FS, err error) bool {
 	if !errors.Is(err, volume.ErrNotVolume) || errors.Is(err, volume.ErrIncomplete) || errors.Is(err, volume.ErrConverting) {
 		return false
 	}
-	_, statErr := c.st.Stat(string(inMeta(volume.InfoFile)))
+	_, statErr := st.Stat(string(inMeta(volume.InfoFile)))
 	return statErr == nil
 }
 

@@ -222,7 +222,7 @@ func (c *check) removeLeftovers(context.Context, *journal.Past) error {
 // behind them.
 func (c *check) lookAgain(ctx context.Context) error {
 	before := c.report.Findings
-	again := newReport()
+	again := newReport(nil)
 	var files []volume.Path
 	for i := range before {
 		if before[i].isContent() && !slices.Contains(files, before[i].Path) {

@@ -116,6 +116,8 @@ func (r *Report) Summary() string {
 
 // report collects findings.
 type report struct {
+	tell func(Finding) // nil: nobody
+
 	mu   sync.Mutex // guards the rest
 	seen map[place]bool
 	Report
@@ -128,26 +130,34 @@ type place struct {
 	offset int64
 }
 
-func newReport() *report {
-	return &report{seen: map[place]bool{}, Report: Report{Findings: []Finding{}, Notes: []string{}}}
+func newReport(tell func(Finding)) *report {
+	return &report{tell: tell, seen: map[place]bool{}, Report: Report{Findings: []Finding{}, Notes: []string{}}}
 }
 
 func (r *report) add(f Finding) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if f.State == "" {
 		f.State = Found
 	}
+	if r.take(f) && r.tell != nil {
+		r.tell(f)
+	}
+}
+
+// take reports whether a finding is a new one.
+func (r *report) take(f Finding) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	at := place{f.Kind, f.Path, f.Offset}
 	if r.seen[at] || f.Kind == Name && r.seen[place{LongName, f.Path, 0}] {
-		return
+		return false
 	}
 	r.seen[at] = true
 	if len(r.Findings) == maxFindings {
 		r.Omitted++
-		return
+	} else {
+		r.Findings = append(r.Findings, f)
 	}
-	r.Findings = append(r.Findings, f)
+	return true
 }
 
 func (r *report) note(format string, args ...any) {

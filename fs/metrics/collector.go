@@ -18,6 +18,7 @@ type described struct {
 	journalUsed, journalCapacity, journalFailed, commits    *prometheus.Desc
 	journalFrames, journalRecords, journalBytes             *prometheus.Desc
 	cacheHits, cacheMisses, integrity, writeFailures        *prometheus.Desc
+	scrubRunning, scrubRead, scrubFindings, scrubFinished   *prometheus.Desc
 	pending, openFiles, alertFiring, hookRuns, hooksDropped *prometheus.Desc
 }
 
@@ -57,6 +58,11 @@ func describe() described {
 		writeFailures: d("write_failures_total", "Background commits and checkpoints that failed."),
 		pending:       d("pending_bytes", "Bytes in memory that are not at home in the backing directory yet."),
 		openFiles:     d("open_files", "Files that are open."),
+
+		scrubRunning:  d("scrub_running", "1 while a scrub reads and proves the volume, else 0."),
+		scrubRead:     d("scrub_read_bytes_total", "Bytes that scrubs have read."),
+		scrubFindings: d("scrub_findings", "What the last scrub has found to be damaged, and the one that runs."),
+		scrubFinished: d("scrub_finished_timestamp_seconds", "When a scrub came to its end last."),
 
 		alertFiring:  d("alert_firing", "1 while an alert fires, else 0.", "alert", "severity"),
 		hookRuns:     d("alert_hook_runs_total", "Runs of the on-alert command.", "result"),
@@ -131,6 +137,10 @@ func (c *collector) engine(out samples, s Snapshot) {
 	out.counter(c.writeFailures, s.Stats.WriteFailures)
 	out.gauge(c.pending, float64(s.Stats.PendingBytes))
 	out.gauge(c.openFiles, float64(s.Stats.OpenFiles))
+	out.gauge(c.scrubRunning, truth(s.Scrub.Running))
+	out.counter(c.scrubRead, s.Scrub.Read)
+	out.gauge(c.scrubFindings, float64(s.Scrub.Findings))
+	out.at(c.scrubFinished, s.Scrub.Finished)
 }
 
 func (c *collector) alerts(out samples, s Snapshot) {

@@ -37,6 +37,7 @@ func full() *Exporter {
 			Stats:      volume.Stats{IntegrityErrors: 3, CacheHits: 5},
 			Alerts:     []alert.Alert{{Name: alert.Integrity}},
 			Hook:       alert.HookStats{OK: 1, Failed: 2, TimedOut: 3, Dropped: 4},
+			Scrub:      Scrub{Running: true, Read: 7, Findings: 2, Finished: at},
 		}
 	})
 	e.Check("https://v/keys/k", "available", time.Second)
@@ -114,6 +115,8 @@ func TestScrape(t *testing.T) {
 		`akvfs_alert_firing{alert="integrity",severity="critical",` + v + `} 1`,
 		`akvfs_alert_firing{alert="locked",severity="critical",` + v + `} 0`,
 		`akvfs_alert_hook_dropped_total{` + v + `} 4`,
+		`akvfs_scrub_findings{` + v + `} 2`,
+		`akvfs_scrub_finished_timestamp_seconds{` + v + `} 1e+09`,
 		`akvfs_audit_lines_total{result="failed",` + v + `} 0`,
 		`go_goroutines `,
 		`process_cpu_seconds_total `,

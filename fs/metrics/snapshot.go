@@ -29,6 +29,15 @@ type Snapshot struct {
 	Stats             volume.Stats
 	Alerts            []alert.Alert
 	Hook              alert.HookStats
+	Scrub             Scrub
+}
+
+// Scrub tells of the reading and proving of everything there is.
+type Scrub struct {
+	Running  bool
+	Read     uint64 // bytes since the mount
+	Findings int
+	Finished time.Time // the last one
 }
 
 // Key is a key identifier that wraps the master keys.

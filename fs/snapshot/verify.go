@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -38,7 +36,6 @@ type Report struct {
 type verifier struct {
 	st     store.FS
 	report func(Progress)
-	proofs *Proofs
 
 	mu     sync.Mutex // guards the rest
 	result Report
@@ -80,12 +77,17 @@ func Verify(ctx context.Context, st store.FS, progress func(Progress)) (*Report,
 	return &v.result, nil
 }
 
-// VerifyBlocks proves the manifest with the volume's keys and reads every file
-// of tree, which is the snapshot's plaintext, on several cores. What it finds
-// is added to the report. Files that proofs has are left out, and those that
-// are sound added to it; it may be nil.
-func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Report, proofs *Proofs, progress func(Progress)) error {
-	v := &verifier{st: st, report: progress, proofs: proofs, noted: Progress{Phase: "blocks"}, result: *r}
+// Scrubber is the opened snapshot: a volume that proves itself.
+type Scrubber interface {
+	Scrub(context.Context, volume.ScrubOptions) (volume.ScrubProgress, error)
+}
+
+// VerifyBlocks proves the manifest with the volume's keys, and everything in
+// the snapshot with them, on several cores. What it finds is added to the
+// report. Files that proofs has are left out, and those that are sound added to
+// it; it may be nil.
+func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, r *Report, proofs *Proofs, progress func(Progress)) error {
+	v := &verifier{st: st, report: progress, noted: Progress{Phase: "blocks"}, result: *r}
 	m, err := ReadManifest(st)
 	if err == nil {
 		v.noted.Total = m.Bytes
@@ -94,24 +96,36 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, tree fs.FS, r *Re
 	if err := v.found(err); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.NumCPU())
-	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return v.unreadable(name, err)
-		}
-		if d.Type().IsRegular() && !proofs.Has(name) {
-			g.Go(func() error { return v.blocks(ctx, tree, name) })
-		}
-		return ctx.Err()
+	before := r.Bytes
+	done, err := opened.Scrub(ctx, volume.ScrubOptions{
+		Skip:  func(name volume.Path) bool { return proofs.Has(string(name)) },
+		Sound: func(name volume.Path) error { return proofs.add(string(name)) },
+		Found: func(d volume.Damage) { v.damage(string(d.Path), describeDamage(d)) },
+		Progress: func(p volume.ScrubProgress) {
+			v.noted.Files, v.noted.Bytes = int(p.Objects), int64(p.Bytes)
+			if v.report != nil {
+				v.report(v.noted)
+			}
+		},
 	})
-	if err := errors.Join(err, g.Wait()); err != nil {
+	if err != nil {
 		return err
 	}
+	v.result.Bytes = before + int64(done.Bytes)
 	v.result.Proven = true
 	slices.Sort(v.result.Damages)
 	*r = v.result
 	return nil
+}
+
+func describeDamage(d volume.Damage) string {
+	switch {
+	case d.What == "block":
+		return fmt.Sprintf("block %d: %d bytes at %d do not verify", d.Offset/format.BlockSize, d.Length, d.Offset)
+	case d.Length == 0:
+		return "its " + d.What + " does not verify"
+	}
+	return fmt.Sprintf("%s: %d bytes at %d do not verify", d.What, d.Length, d.Offset)
 }
 
 func (v *verifier) damage(name, what string) {
@@ -127,19 +141,6 @@ func (v *verifier) found(err error) error {
 		return nil
 	}
 	return err
-}
-
-// unreadable is an object of the plaintext that cannot be read.
-func (v *verifier) unreadable(name string, err error) error {
-	if d, ok := errors.AsType[*volume.IntegrityError](err); ok {
-		v.damage(d.Path, d.Error())
-		return nil
-	}
-	if errors.Is(err, unix.EIO) {
-		return err
-	}
-	v.damage(name, err.Error())
-	return nil
 }
 
 func (v *verifier) advance(n int64) {
@@ -262,68 +263,6 @@ func (v *verifier) metadata(m *Manifest) {
 		}
 	}
 }
-
-// verifyBytes is how much of a file one goroutine reads.
-const verifyBytes = 16 << 20
-
-// blocks reads a file of the plaintext, a large one on several cores.
-func (v *verifier) blocks(ctx context.Context, tree fs.FS, name string) error {
-	f, err := tree.Open(name)
-	if err != nil {
-		return v.unreadable(name, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return v.unreadable(name, err)
-	}
-	at, ok := f.(io.ReaderAt)
-	if !ok {
-		return fmt.Errorf("%s cannot be read at any place", name)
-	}
-	v.mu.Lock()
-	v.noted.Files++
-	v.mu.Unlock()
-	var bad atomic.Bool
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.NumCPU())
-	for off := int64(0); off < info.Size(); off += verifyBytes {
-		g.Go(func() error {
-			return v.part(ctx, io.NewSectionReader(at, off, verifyBytes), func(err error) error {
-				bad.Store(true)
-				return v.unreadable(name, err)
-			})
-		})
-	}
-	if err := g.Wait(); err != nil || bad.Load() {
-		return err
-	}
-	return v.proofs.add(name)
-}
-
-// part reads a part of a file to its end, past what cannot be read.
-func (v *verifier) part(ctx context.Context, part *io.SectionReader, failed func(error) error) error {
-	buf := verifyBuffers.Get().(*[1 << 20]byte)
-	defer verifyBuffers.Put(buf)
-	for off := int64(0); off < verifyBytes; off += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := part.ReadAt(buf[:], off)
-		v.advance(int64(n))
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			if err := failed(err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-var verifyBuffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
 // Summary is the report in a line.
 func (r *Report) Summary() string {

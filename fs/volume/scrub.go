@@ -44,9 +44,15 @@ type ScrubOptions struct {
 	// Pace is called with each amount of bytes that was read; it may wait. Its
 	// error ends the scrub. nil: never.
 	Pace func(ctx context.Context, bytes int) error
+	// Skip is asked about each file, by its name in the tree: one that it wants
+	// to be is passed over. Sound is told of each that is proven, when no damage
+	// was found in it; its error ends the scrub. nil: none, and nobody.
+	Skip  func(name Path) bool
+	Sound func(name Path) error
 	// Found is told of damage, one at a time. It is needed.
 	Found func(Damage)
-	// Progress is called now and then, and at the end. nil: never.
+	// Progress is called after each part of a file, and at the end, one call at a
+	// time. nil: never.
 	Progress func(ScrubProgress)
 }
 
@@ -57,9 +63,6 @@ type ScrubProgress struct {
 	// Next is where a scrub that was ended goes on; "" at the end.
 	Next Path `json:"next"`
 }
-
-// scrubReport is after how many bytes progress is told.
-const scrubReport = 4 << 20
 
 // Scrub reads the whole tree anew and proves it: every name, link target,
 // extended attribute, header, tag page and block, and that holes are zeros. A
@@ -138,11 +141,10 @@ type scrub struct {
 
 	found sync.Mutex // held while Found or Progress runs; before mu
 
-	mu       sync.Mutex // guards the rest
-	done     ScrubProgress
-	reported uint64
-	open     []*scrubVisit // in the order of the walk, from the oldest that is not done
-	ended    bool
+	mu    sync.Mutex // guards the rest
+	done  ScrubProgress
+	open  []*scrubVisit // in the order of the walk, from the oldest that is not done
+	ended bool
 }
 
 // scrubVisit is an object that is being looked at.
@@ -193,15 +195,10 @@ func (s *scrub) settle() {
 func (s *scrub) read(n int) error {
 	s.mu.Lock()
 	s.done.Bytes += uint64(n)
-	report := s.opts.Progress != nil && s.done.Bytes-s.reported >= scrubReport
-	if report {
-		s.reported = s.done.Bytes
-	}
-	now := s.done
 	s.mu.Unlock()
-	if report {
+	if s.opts.Progress != nil {
 		s.found.Lock()
-		s.opts.Progress(now)
+		s.opts.Progress(s.progress())
 		s.found.Unlock()
 	}
 	if s.opts.Pace != nil {

@@ -1,9 +1,11 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"path"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,23 +30,32 @@ type scrubbed struct {
 	backing string
 	name    string
 	ino     uint64
+	bad     atomic.Bool // damage was found in it
 }
 
 // file proves one regular file, in parts. The walk has passed it once all of
 // them are proven.
 func (s *scrub) file(backing, name string) (err error) {
+	if s.opts.Skip != nil && name != "" && s.opts.Skip(Path(name)) {
+		return nil
+	}
 	visit := s.begin(backing)
 	back, err := s.v.openBackingQuietly(backing)
 	if err = ignoreGone(err); err != nil || back == nil {
 		s.end(visit, err)
 		return err
 	}
-	parts := &countdown{last: func(err error) {
+	f := &scrubbed{back: back, backing: backing, name: name}
+	parts := &countdown{last: func(err error) error {
 		back.Close()
+		if err == nil && !f.bad.Load() && s.opts.Sound != nil && name != "" {
+			err = s.opts.Sound(Path(name))
+		}
 		s.end(visit, err)
+		return err
 	}}
 	parts.add()
-	defer func() { parts.done(err) }()
+	defer func() { err = errors.Join(err, parts.done(err)) }()
 	attr, err := back.Stat()
 	if err != nil {
 		return err
@@ -53,7 +64,7 @@ func (s *scrub) file(backing, name string) (err error) {
 	if err = ignoreGone(err); err != nil {
 		return err
 	}
-	f := &scrubbed{back, backing, name, attr.Ino}
+	f.ino = attr.Ino
 	size, _ := format.PlainSize(attr.Size)
 	for first := int64(0); first >= 0; {
 		begin := first
@@ -87,7 +98,7 @@ func nextPart(back store.File, first, last int64) (int64, error) {
 
 // part proves a part of a file, the first with what belongs to no group, and
 // says when that is done.
-func (s *scrub) part(f *scrubbed, first int64, done func(error)) error {
+func (s *scrub) part(f *scrubbed, first int64, done func(error) error) error {
 	n := 0
 	err := s.ctx.Err()
 	if err == nil {
@@ -96,9 +107,8 @@ func (s *scrub) part(f *scrubbed, first int64, done func(error)) error {
 			return err
 		})
 	}
-	done(err)
-	if err != nil {
-		return err
+	if also := done(err); err != nil || also != nil {
+		return cmp.Or(err, also)
 	}
 	return s.read(n)
 }
@@ -130,6 +140,7 @@ func (s *scrub) prove(f *scrubbed, first int64) (int, error) {
 }
 
 func (s *scrub) tell(f *scrubbed, l blockfile.Lost) {
+	f.bad.Store(true)
 	s.damage(Damage{Path(f.backing), Path(f.name), l.What, l.Offset, l.Length, l.Err})
 }
 
@@ -216,12 +227,12 @@ func checkPart(file *blockfile.File, first int64, tell func(blockfile.Lost)) (re
 }
 
 // countdown calls last when everything that was added is done, with the first
-// of their errors.
+// of their errors; whoever is the last to be done is answered what that answers.
 type countdown struct {
 	mu   sync.Mutex
 	n    int
 	err  error
-	last func(error)
+	last func(error) error
 }
 
 func (c *countdown) add() {
@@ -230,15 +241,16 @@ func (c *countdown) add() {
 	c.n++
 }
 
-func (c *countdown) done(err error) {
+func (c *countdown) done(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = err
 	}
 	if c.n--; c.n == 0 {
-		c.last(c.err)
+		return c.last(c.err)
 	}
+	return nil
 }
 
 // openBackingQuietly opens a backing file for reading, without changing the
