@@ -101,8 +101,8 @@ growth: require-root build ## measure against 10 to 10^5 files and 1 MiB to 100 
 	go run ./scripts/bench -fs bare,akvfs -loads files,sparse -rounds 1 -seconds 300 -out build/growth.json -plots docs/plots $(BENCHFLAGS)
 
 .PHONY: differential-soak
-differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS, DIFFERENTIALSEED; needs root)
-	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),0)
+differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS); prints the first seed, for DIFFERENTIALSEED (needs root)
+	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),$(shell date +%s))
 
 .PHONY: crash-soak
 crash-soak: ## cut the power at about 10^6 points (CRASHSEEDS=8000); prints the first seed, for CRASHFIRST=N

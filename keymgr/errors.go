@@ -71,8 +71,8 @@ type KeyError struct {
 	// Since is when this version wrapped the volume's key; zero where it was
 	// not about that.
 	Since time.Time
-	Code    string // the vault's own error code ("KeyDisabled"), or ours
-	Op      string // "wrap", "unwrap", "describe", "open"
+	Code  string // the vault's own error code ("KeyDisabled"), or ours
+	Op    string // "wrap", "unwrap", "describe", "open"
 	// RetryAfter is how long the vault asked us to wait, zero if it did not.
 	RetryAfter time.Duration
 	Err        error // the cause; may be nil

@@ -57,9 +57,8 @@ func newConvertEncrypt(a *app) *cobra.Command {
 database first. When it is done, mount the volume over itself:
 akvfs mount DIR DIR.
 
-Owners, modes, times, extended attributes, hard links, holes, symbolic links
-and special files stay what they are. Files with access control lists are
-refused, since a mount does not enforce them.
+Owners, modes, access control lists, times, extended attributes, hard links,
+holes, symbolic links and special files stay what they are.
 
 The blocks that held plaintext are free afterwards, not overwritten. On an SSD
 use --fstrim, or fstrim(8) later; docs/SECURITY.md says what that does not do.

@@ -51,6 +51,9 @@ func TestKeyCommands(t *testing.T) {
 			t.Error(out)
 		}
 		w.refused(2, "--from AKI", "key", "rotate", v)
+		if out := w.ok("key", "check", v).out; !strings.Contains(out, "needs to be told which of the keys") {
+			t.Error(out)
+		}
 		w.refused(2, "by this key already", "key", "add", v, id)
 		w.ok("key", "remove", v, w.keyID())
 		w.refused(2, "Nothing would open the volume any more", "key", "remove", v, id)

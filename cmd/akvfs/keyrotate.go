@@ -24,7 +24,8 @@ with the same flags would do. The key that it would take is tried with a random
 secret. Nothing is changed.
 
 The exit status is 0 if every key opens the volume and the rotation would
-succeed, or change nothing; otherwise 1.`,
+succeed, or change nothing, or, of a volume with several keys, was not told
+which to replace (--from); otherwise 1.`,
 		Example: `  akvfs key check /var/lib/mongodb
   akvfs key check /data/enc --to https://other.vault.azure.net/keys/mongo --json`,
 		Args:              args("VOLUME"),
@@ -92,6 +93,8 @@ func planText(p daemon.KeyPlan) string {
 		return fmt.Sprintf("would wrap with %s version %s", p.To.KeyID, p.To.Version)
 	case daemon.WouldNothing:
 		return "would change nothing: that version wraps already"
+	case daemon.WouldAsk:
+		return "needs to be told which of the keys to replace: --from AKI"
 	}
 	return "would fail: " + p.Error
 }

@@ -172,7 +172,7 @@ func dress(t tree, name string, a dirAttr, link bool) error {
 		return err
 	}
 	if !link {
-		if err := disinherit(t, name, a.Xattrs); err != nil {
+		if err := store.Disinherit(t, name, a.Xattrs); err != nil {
 			return err
 		}
 		if err := t.Chmod(name, a.Mode); err != nil {
@@ -185,21 +185,6 @@ func dress(t tree, name string, a dirAttr, link bool) error {
 		}
 	}
 	return t.Chtimes(name, &a.Atime, &a.Mtime)
-}
-
-// disinherit takes away the ACLs that an object has from the directory in which
-// it was made, and should not have.
-func disinherit(t tree, name string, wanted map[string][]byte) error {
-	for _, attr := range []string{store.ACLAccess, store.ACLDefault} {
-		if _, ok := wanted[attr]; ok {
-			continue
-		}
-		err := t.Removexattr(name, attr)
-		if err != nil && !errors.Is(err, syscall.ENODATA) && !errors.Is(err, syscall.EOPNOTSUPP) {
-			return err
-		}
-	}
-	return nil
 }
 
 // compare reads a file's copy back and holds it against what was copied.

@@ -75,6 +75,7 @@ const (
 	WouldRotate  Would = "rotate"
 	WouldNothing Would = "nothing" // that version wraps already
 	WouldFail    Would = "fail"
+	WouldAsk     Would = "ask" // which of several keys is meant
 )
 
 // KeyListing is what MethodKeyList answers: the keyring, without its keys.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/akvfs/akvfs/keymgr"
@@ -70,6 +71,9 @@ func (a *keyAdmin) foresee(ctx context.Context, keyring *keymgr.Keyring, p KeyPa
 	}
 	if err != nil {
 		result.Would, result.Error = WouldFail, err.Error()
+	}
+	if _, ok := errors.AsType[*AmbiguousKeyError](err); ok {
+		result.Would = WouldAsk
 	}
 	return result
 }

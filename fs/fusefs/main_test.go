@@ -29,7 +29,7 @@ import (
 const role = "AKVFS_FUSEFS_TEST_ROLE"
 
 // roles are what a child process may be. Each returns its exit status.
-var roles = map[string]func() int{"serve": serveRole, "lock": lockRole, "map": mapRole, "user": userRole, "actor": actorRole}
+var roles = map[string]func() int{"serve": serveRole, "lock": lockRole, "map": mapRole, "user": userRole, "actor": actorRole, "deadlock": deadlockRole}
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(role); name != "" {

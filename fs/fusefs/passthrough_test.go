@@ -50,10 +50,29 @@ func (p passthrough) OpenTemp(dir string, mode uint32, owner Owner) (Handle, err
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chown(int(owner.UID), int(owner.GID)); err != nil {
+	if err := p.ownTemp(f, dir, mode, owner); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return passHandle{f}, nil
+}
+
+func (p passthrough) ownTemp(f store.File, dir string, mode uint32, owner Owner) error {
+	parent, err := p.st.Stat(dir)
+	if err != nil {
+		return err
+	}
+	a, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	gid := int(owner.GID)
+	if parent.Mode&unix.S_ISGID != 0 {
+		gid = -1
+	}
+	if err := f.Chown(int(owner.UID), gid); err != nil || mode&setIDs == 0 {
+		return err
+	}
+	return f.Chmod(a.Mode & 0o7777)
 }
 
 // own gives a new object its owner; a setgid directory has handed its group

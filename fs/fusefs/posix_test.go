@@ -120,7 +120,7 @@ type posixCase struct {
 // compares every result.
 func TestPosix(t *testing.T) {
 	eachBackend(t, func(t *testing.T, m *mounted) {
-		for _, group := range [][]posixCase{contentCases, nameCases, linkCases, permissionCases, attributeCases, openCases} {
+		for _, group := range [][]posixCase{contentCases, nameCases, linkCases, permissionCases, attributeCases, openCases, linuxCases} {
 			for _, c := range group {
 				t.Run(c.name, func(t *testing.T) { compare(t, m, c) })
 			}

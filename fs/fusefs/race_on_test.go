@@ -2,5 +2,9 @@
 
 package fusefs
 
-// usualSteps are TestDifferential's on each engine: the detector is slow.
+// usualSteps are TestDifferential's, on both engines together: the detector is
+// slow.
 const usualSteps = 20_000
+
+// hugeEntries are those of TestHugeDirectory.
+const hugeEntries = 10_000

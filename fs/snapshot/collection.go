@@ -169,7 +169,9 @@ func (c *Collection) begin(name string) (*partial, error) {
 	if p.st, err = c.sub(p.dir); err != nil {
 		return nil, err
 	}
-	err = errors.Join(p.st.Mkdir(volume.MetaDir, 0o700), p.st.Mkdir(stagingName, 0o700), touch(p.st, lockName))
+	// What the collection hands down is nothing that the volume has.
+	err = store.Disinherit(p.st, ".", nil)
+	err = errors.Join(err, p.st.Mkdir(volume.MetaDir, 0o700), p.st.Mkdir(stagingName, 0o700), touch(p.st, lockName))
 	if err == nil {
 		p.lock, err = p.st.TryLock(lockName)
 	}

@@ -128,6 +128,9 @@ func (r *restorer) begin(dir string) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := store.Disinherit(r.dst, ".", nil); err != nil {
+		return false, err
+	}
 	if err := r.dst.Mkdir(volume.MetaDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}

@@ -65,17 +65,6 @@ type FS interface {
 	Close() error
 }
 
-// Extended attributes that hold POSIX ACLs. The file system below enforces the
-// first, keeps it and the mode in accord, and lets new objects inherit the
-// second.
-const (
-	ACLAccess  = "system.posix_acl_access"
-	ACLDefault = "system.posix_acl_default"
-)
-
-// IsACL reports whether an extended attribute is an ACL.
-func IsACL(attr string) bool { return attr == ACLAccess || attr == ACLDefault }
-
 // File is an open regular file.
 type File interface {
 	// ReadAt reads like io.ReaderAt: fewer bytes than asked for only together

@@ -111,11 +111,11 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a tag page is authentic", file: "fs/blockfile/tags.go",
-		old: "	if err != nil {\n		return f.damage(\"tag page\", group, err)\n	}\n", new: "	_ = err\n", pkg: volumePkg, run: tampering,
+		old: "	if err := f.provePage(group, p); err != nil {\n		return f.damage(\"tag page\", group, err)\n	}\n", new: "", pkg: volumePkg, run: tampering,
 	},
 	{
 		rule: "the last tag page repeats the size", file: "fs/blockfile/tags.go",
-		old: "p.Size() != want || p.Flags() != 0", new: "want == 1 || p.Flags() != 0", pkg: volumePkg, run: tampering,
+		old: "p.Size() == want && p.Flags() == 0", new: "want != 1 && p.Flags() == 0", pkg: volumePkg, run: tampering,
 	},
 	{
 		rule: "a block is bound to its place", file: "fs/blockfile/direct.go",
@@ -127,7 +127,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a torn frame is no frame", file: "fs/journal/frame.go",
-		old: "	if crc32.Checksum(data, castagnoli) != h.sum {\n		return nil, errFrame\n	}\n", new: "", pkg: volumePkg, run: crashes,
+		old: "	if crc32.Checksum(data, castagnoli) != h.sum {\n		return errFrame\n	}\n", new: "	_ = data\n", pkg: volumePkg, run: crashes,
 	},
 	{
 		rule: "a frame is bound to its journal and header", file: "fs/journal/frame.go",
