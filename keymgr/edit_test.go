@@ -453,3 +453,39 @@ func TestRollback(t *testing.T) {
 	}
 	keys.Destroy()
 }
+
+// TestProve: another generation is proven by the master keys that both have, an
+// edited one refused, and one of other master keys left open.
+func TestProve(t *testing.T) {
+	vs := vaults{newVault("a")}
+	st, other := newMemory(), newMemory()
+	newTestKeyring(t, st, vs)
+	newTestKeyring(t, other, vs)
+	keys, err := OpenKeyring(context.Background(), st, testVolume, vs.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Destroy()
+	prev, err := ParseKeyring(st.files[KeyringFile+".prev"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := keys.Prove(prev); !known || err != nil {
+		t.Errorf("the generation before: %v, %v", known, err)
+	}
+	prev.doc.MAC[3] ^= 1
+	if known, err := keys.Prove(prev); !known || !wantIntegrity(err) {
+		t.Errorf("an edited one: %v, %v", known, err)
+	}
+	foreign, err := LoadKeyring(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := keys.Prove(foreign); known || err != nil {
+		t.Errorf("one of other master keys: %v, %v", known, err)
+	}
+	foreign.doc.Volume[0] ^= 1
+	if known, err := keys.Prove(foreign); !known || !wantIntegrity(err) {
+		t.Errorf("one of another volume: %v, %v", known, err)
+	}
+}

@@ -195,12 +195,6 @@ func (c *counted) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.Lsee
 	return c.done(meter.Other, began, c.RawFileSystem.Lseek(cancel, in, out))
 }
 
-// Flush counts a request.
-func (c *counted) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	began := meter.Clock()
-	return c.done(meter.Flush, began, c.RawFileSystem.Flush(cancel, in))
-}
-
 // Fsync counts a request.
 func (c *counted) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	began := meter.Clock()

@@ -26,7 +26,6 @@ var (
 	_ fs.FileReader    = (*handle)(nil)
 	_ fs.FileWriter    = (*handle)(nil)
 	_ fs.FileFsyncer   = (*handle)(nil)
-	_ fs.FileFlusher   = (*handle)(nil)
 	_ fs.FileReleaser  = (*handle)(nil)
 	_ fs.FileAllocater = (*handle)(nil)
 	_ fs.FileLseeker   = (*handle)(nil)
@@ -72,9 +71,6 @@ const fsyncData = 1
 func (h *handle) Fsync(_ context.Context, flags uint32) syscall.Errno {
 	return h.errno(h.h.Sync(flags&fsyncData != 0))
 }
-
-// Flush answers a close(2).
-func (h *handle) Flush(context.Context) syscall.Errno { return h.errno(h.h.Flush()) }
 
 // Release lets the file go; nobody waits for it.
 func (h *handle) Release(context.Context) syscall.Errno {

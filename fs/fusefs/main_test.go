@@ -82,6 +82,13 @@ var backends = map[string]func(dir string, readOnly bool) (Volume, func() error,
 		}
 		return passthrough{st}, st.Close, nil
 	},
+	"full": func(dir string, _ bool) (Volume, func() error, error) {
+		st, err := store.OpenDisk(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		return full{passthrough{st}}, st.Close, nil
+	},
 	"engine":       openEngine(volume.NamesEncrypted),
 	"engine plain": openEngine(volume.NamesPlain),
 }

@@ -124,7 +124,7 @@ func (f *openFile) adopt(h Handle) (Handle, error) {
 }
 
 // giveBack lets a reference go, and closes the Handle with the last one. A
-// failure to close is logged: whoever closed has had its answer from Flush.
+// failure to close is logged: whoever closed has had its answer.
 func (f *openFile) giveBack() {
 	f.mu.Lock()
 	f.refs--

@@ -21,8 +21,6 @@ type passHandle struct {
 	store.File
 }
 
-func (h passHandle) Flush() error { return nil }
-
 func (h passHandle) WriteBack(p []byte, off int64) (int, error) { return h.WriteAt(p, off) }
 
 func (h passHandle) Sync(dataOnly bool) error {

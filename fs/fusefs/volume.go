@@ -78,7 +78,5 @@ type Handle interface {
 	Chtimes(atime, mtime *time.Time) error
 	// LinkTo gives the file one more name, or its first.
 	LinkTo(newPath string) error
-	// Flush tells of errors that a close(2) should report.
-	Flush() error
 	Close() error
 }

@@ -49,7 +49,8 @@ type Journal struct {
 	writes  meter.Histogram
 
 	mu      sync.Mutex // guards everything below
-	turn    sync.Cond  // a frame was written, room was freed, or the journal failed
+	room    sync.Cond  // room was freed, there will be none, or the journal failed
+	waiting []waiter   // for a frame that somebody else writes; see turn.go
 	writing bool       // one caller is writing a frame, outside mu
 	queue   []queued
 	last    Ticket // last submitted
@@ -81,7 +82,7 @@ type Stats struct {
 
 func newJournal(cfg Config, seg *segments) (*Journal, error) {
 	j := &Journal{cfg: cfg, seg: seg}
-	j.turn.L = &j.mu
+	j.room.L = &j.mu
 	j.buf = store.AlignedBuffer(j.maxFrame())
 	_, err := rand.Read(j.opening[:])
 	return j, err
@@ -149,7 +150,7 @@ func (j *Journal) WaitRoom(n int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.err == nil && j.stuck == nil && j.used+j.reserve+n > j.capacity() {
-		j.turn.Wait()
+		j.room.Wait()
 	}
 	if j.err != nil {
 		return j.err
@@ -163,7 +164,7 @@ func (j *Journal) NoRoom(err error) {
 	j.mu.Lock()
 	j.stuck = err
 	j.mu.Unlock()
-	j.turn.Broadcast()
+	j.room.Broadcast()
 }
 
 // Unreserve gives room back that no record was submitted for.
@@ -171,7 +172,7 @@ func (j *Journal) Unreserve(n int) {
 	j.mu.Lock()
 	j.reserve -= n
 	j.mu.Unlock()
-	j.turn.Broadcast()
+	j.room.Broadcast()
 }
 
 // Submit hands over a record for which reserved bytes were taken. It does
@@ -198,7 +199,7 @@ func (j *Journal) Wait(t Ticket) error {
 			return j.err
 		}
 		if j.writing {
-			j.turn.Wait()
+			j.await(t)
 			continue
 		}
 		j.writeFrame()
@@ -242,9 +243,10 @@ func (j *Journal) Release(through uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.writing && j.err == nil {
-		j.turn.Wait()
+		j.await(never)
 	}
 	if j.err != nil || through < j.tail {
+		j.pass()
 		return j.err
 	}
 	j.tail = min(through, j.number) + 1
@@ -276,7 +278,7 @@ func (j *Journal) Close() error {
 	if j.err == nil {
 		j.err = ErrClosed
 	}
-	j.turn.Broadcast()
+	j.room.Broadcast()
 	j.seg.close()
 	return nil
 }
@@ -307,7 +309,8 @@ func (j *Journal) writeFrame() {
 	} else {
 		j.written(batch, h, at, n)
 	}
-	j.turn.Broadcast()
+	j.wakeWaiting()
+	j.room.Broadcast()
 }
 
 // takeBatch removes from the queue what fits into one frame and tells the

@@ -13,7 +13,6 @@ const (
 	Read Kind = iota
 	Write
 	Fsync
-	Flush
 	Open
 	Release
 	Lookup
@@ -27,7 +26,7 @@ const (
 )
 
 var kindNames = [kinds]string{
-	"read", "write", "fsync", "flush", "open", "release", "lookup", "getattr", "setattr", "readdir", "names", "xattr", "other",
+	"read", "write", "fsync", "open", "release", "lookup", "getattr", "setattr", "readdir", "names", "xattr", "other",
 }
 
 // String is the kind as metrics label it.

@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -188,6 +190,32 @@ func FuzzPath(f *testing.F) {
 			if got, err := decodePath(encodePath(name)); err != nil || got != name {
 				t.Fatalf("%q became %q, %v", name, got, err)
 			}
+		}
+	})
+}
+
+// FuzzRestore: no contents.jsonl makes a restore fail otherwise than with an
+// error, or write outside its directory.
+func FuzzRestore(f *testing.F) {
+	f.Add([]byte(`{"path":".","mode":16832,"uid":0,"gid":0,"mtime":0}`))
+	f.Add([]byte(`{"path":"a%2Fb","mode":41471,"mtime":1,"target":"%2e%2e/x"}` + "\n" + `{"path":"c","mode":33152,"same":"a"}`))
+	f.Add([]byte(`{"path":"../x","mode":33152,"size":9}`))
+	f.Fuzz(func(t *testing.T, contents []byte) {
+		mem := store.NewMem(store.Options{Capacity: 1 << 20})
+		for _, dir := range []string{"from", "from/.akvfs", "to"} {
+			must(t, mem.Mkdir(dir, 0o700))
+		}
+		must(t, volume.Metadata(store.NewSub(mem, "from")).ReplaceFile(contentsName, contents))
+		sum := sha256.Sum256(contents)
+		m := &Manifest{Name: "one", Contents: hex.EncodeToString(sum[:])}
+		s := &Snapshot{"from", m, func() (disk, error) { return store.NewSub(mem, "from"), nil }}
+		if err := restore(t.Context(), s, store.NewSub(mem, "to"), "to", nil); err == nil {
+			t.Fatal("restored what has no journal and no keys")
+		}
+		entries, err := mem.ReadDir(".")
+		must(t, err)
+		if len(entries) != 2 {
+			t.Fatalf("%v", entries)
 		}
 	})
 }

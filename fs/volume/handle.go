@@ -252,9 +252,6 @@ func (h *Handle) LinkTo(newName string) error {
 	return nil
 }
 
-// Flush reports errors that a close should tell of. It syncs nothing.
-func (h *Handle) Flush() error { return nil }
-
 // Close gives the handle back, also while the volume is locked. What was
 // written and not synced is committed in the background.
 func (h *Handle) Close() error {

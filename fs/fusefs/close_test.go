@@ -1,0 +1,52 @@
+package fusefs
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// full is a Volume that has no room for what the kernel writes back.
+type full struct{ passthrough }
+
+type fullHandle struct{ Handle }
+
+func (f full) OpenFile(path string, flags int, mode uint32, owner Owner) (Handle, error) {
+	h, err := f.passthrough.OpenFile(path, flags, mode, owner)
+	if err != nil {
+		return nil, err
+	}
+	return fullHandle{h}, nil
+}
+
+func (fullHandle) WriteBack([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
+
+// A close has the kernel write back and tells what came of it, without asking
+// us: but for the first, it sends no FLUSH. One more is go-fuse's own, when it
+// looks whether the mount works.
+func TestClose(t *testing.T) {
+	for backend, want := range map[string]error{"engine": nil, "full": syscall.ENOSPC} {
+		t.Run(backend, func(t *testing.T) {
+			m := mount(t, serveArgs{Backend: backend, Debug: true})
+			for i := range 4 {
+				fd, err := unix.Open(m.path(fmt.Sprint("f", i)), unix.O_CREAT|unix.O_WRONLY, 0o600)
+				must(t, err)
+				_, err = unix.Write(fd, []byte("data"))
+				must(t, err)
+				if err := unix.Close(fd); err != want {
+					t.Errorf("close: %v, want %v", err, want)
+				}
+			}
+			m.do("drop") // what was asked before is in the log now
+			if n := strings.Count(m.log.String(), ": FLUSH "); n > 2 {
+				t.Errorf("%d requests to flush", n)
+			}
+			if backend == "engine" && !strings.Contains(m.log.String(), ": WRITE ") {
+				t.Errorf("no write in the log:\n%s", m.log)
+			}
+		})
+	}
+}
