@@ -7,12 +7,22 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/store"
 )
 
 // full is a Volume that has no room for what the kernel writes back.
 type full struct{ passthrough }
 
 type fullHandle struct{ Handle }
+
+func openFull(dir string, _ bool) (Volume, func() error, error) {
+	st, err := store.OpenDisk(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return full{passthrough{st}}, st.Close, nil
+}
 
 func (f full) OpenFile(path string, flags int, mode uint32, owner Owner) (Handle, error) {
 	h, err := f.passthrough.OpenFile(path, flags, mode, owner)

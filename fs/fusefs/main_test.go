@@ -82,13 +82,6 @@ var backends = map[string]func(dir string, readOnly bool) (Volume, func() error,
 		}
 		return passthrough{st}, st.Close, nil
 	},
-	"full": func(dir string, _ bool) (Volume, func() error, error) {
-		st, err := store.OpenDisk(dir)
-		if err != nil {
-			return nil, nil, err
-		}
-		return full{passthrough{st}}, st.Close, nil
-	},
 	"engine":       openEngine(volume.NamesEncrypted),
 	"engine plain": openEngine(volume.NamesPlain),
 }
@@ -103,7 +96,11 @@ func serveRole() int {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	v, closeVolume, err := backends[a.Backend](a.Backing, a.ReadOnly)
+	open := backends[a.Backend]
+	if a.Backend == "full" {
+		open = openFull
+	}
+	v, closeVolume, err := open(a.Backing, a.ReadOnly)
 	if err != nil {
 		fmt.Println("error:", err)
 		return 1
