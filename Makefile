@@ -123,7 +123,6 @@ fuzz: ## run each fuzz target for FUZZTIME (20s); FUZZKEEP=N keeps that many inp
 .PHONY: install
 install: build ## install akvfs under DESTDIR and PREFIX (/usr/local)
 	install -D --mode 0755 bin/akvfs '$(DESTDIR)$(PREFIX)/bin/akvfs'
-	install -d '$(DESTDIR)$(PREFIX)/sbin' && ln -sf ../bin/akvfs '$(DESTDIR)$(PREFIX)/sbin/mount.akvfs'
 	install -d '$(DESTDIR)$(PREFIX)/share/man/man1' && bin/akvfs man '$(DESTDIR)$(PREFIX)/share/man/man1' && rm '$(DESTDIR)$(PREFIX)/share/man/man1/mount.akvfs.8'
 	install -D --mode 0644 <(bin/akvfs completion bash) '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/akvfs'
 	install -D --mode 0644 <(bin/akvfs completion zsh) '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_akvfs'

@@ -47,6 +47,8 @@ func TestCommandNames(t *testing.T) {
 		"dev-key expire", "dev-key recover", "dev-key rotate", "dev-key show", "du", "export", "help", "init",
 		"key", "key add", "key check", "key list", "key remove", "key rotate", "key usage", "lock", "ls",
 		"master-key", "master-key list", "master-key rotate", "mount", "stat", "status", "unlock", "unmount", "version", "cat",
+		"project", "project configure", "project update", "project show", "project list", "project disable", "project rotate-credential",
+		"cluster", "cluster enable", "cluster disable", "cluster list", "cluster show", "cluster mount", "cluster unmount",
 	}
 	have := map[string]bool{}
 	for _, name := range got {

@@ -1,3 +1,8 @@
+//go:build !race
+
+// No race is to be found here that devvolume's tests do not find: these are many
+// short runs of a program, which take long under the detector.
+
 package akvfstest
 
 import (

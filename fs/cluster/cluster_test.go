@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,8 +33,23 @@ type scene struct {
 	t             *testing.T
 	dir           string
 	data, backing string
-	key           *file.Store
+	key           string // identifier of the embedded key store
 }
+
+// keyStore is the content of a key store that all tests have a copy of: making
+// a key takes longer than most of them.
+var keyStore = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "akvfs-cluster")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "key.json")
+	if _, err := file.Create(path, file.Options{Bits: 2048}); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
@@ -46,16 +62,18 @@ func newScene(t *testing.T) *scene {
 		ConfigDir: filepath.Join(dir, "etc"), StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run"),
 		KeyTimeout: time.Minute,
 	}
-	s.key, err = file.Create(filepath.Join(dir, "key.json"), file.Options{Bits: 2048})
+	data, err := keyStore()
 	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "key.json"), data, 0o600))
+	s.key = file.KeyID(filepath.Join(dir, "key.json"))
 	s.configure("trial", s.key)
 	s.mkdata()
 	return s
 }
 
-func (s *scene) configure(name string, key *file.Store) {
+func (s *scene) configure(name, key string) {
 	s.t.Helper()
-	c := project.Config{Version: project.Version, KeyID: key.KeyID()}
+	c := project.Config{Version: project.Version, KeyID: key}
 	_, err := s.Projects().Apply(s.t.Context(), name, project.Change{Config: c, Timeout: time.Minute})
 	must(s.t, err)
 }
@@ -534,12 +552,12 @@ func TestAdopt(t *testing.T) {
 	s := newScene(t)
 	foreign, err := file.Create(filepath.Join(s.dir, "foreign.json"), file.Options{Bits: 2048})
 	must(t, err)
-	s.configure("other", foreign)
-	_, err = daemon.Create(t.Context(), daemon.CreateConfig{Backing: s.data, KeyID: s.key.KeyID(), JournalSize: 1 << 20, Openers: s.Openers("trial")})
+	s.configure("other", foreign.KeyID())
+	_, err = daemon.Create(t.Context(), daemon.CreateConfig{Backing: s.data, KeyID: s.key, JournalSize: 1 << 20, Openers: s.Openers("trial")})
 	must(t, err)
 	o := s.enabling(false)
 	o.Project = "other"
-	if e := refused[*ForeignKeyError](s, o); len(e.Has) != 1 || e.Has[0] != s.key.KeyID() {
+	if e := refused[*ForeignKeyError](s, o); len(e.Has) != 1 || e.Has[0] != s.key {
 		t.Errorf("%+v", e)
 	}
 	s.enable(false)

@@ -52,7 +52,7 @@ func TestStartRefuses(t *testing.T) {
 			}
 		}, class(keymgr.Revoked)},
 		{"run directory of others", func(f *fixture) {
-			if err := os.Mkdir(f.cfg.RunDir, 0o755); err != nil {
+			if err := errors.Join(os.Mkdir(f.cfg.RunDir, 0o700), os.Chmod(f.cfg.RunDir, 0o775)); err != nil {
 				f.t.Fatal(err)
 			}
 		}, func(err error) bool { _, ok := errors.AsType[*control.UnsafeDirError](err); return ok }},

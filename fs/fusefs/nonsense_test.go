@@ -193,9 +193,9 @@ func TestHugeDirectory(t *testing.T) {
 	d, err := os.Open(m.path("huge"))
 	must(t, err)
 	defer d.Close()
-	first := seekable(t, int(d.Fd()), 40)
+	first := seekable(t, int(d.Fd()), 200)
 	var others []*os.File
-	for range 12 {
+	for range 6 {
 		o, err := os.Open(m.path("huge"))
 		must(t, err)
 		defer o.Close()

@@ -218,6 +218,10 @@ func (v *Volume) runCheckpoint() error {
 	defer v.back.turn.Unlock()
 	err := v.checkpoint()
 	v.journal.NoRoom(err)
+	if err == nil {
+		// Else each would stay in the table, and keep its descriptors.
+		err = v.syncNames(v.table.nameOwed())
+	}
 	v.table.evict()
 	return err
 }

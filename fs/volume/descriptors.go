@@ -17,6 +17,12 @@ func (v *Volume) spare() error {
 	if uint64(v.table.len()) < limit.Cur/2 {
 		return nil
 	}
-	v.wake() // what is closed, and not at home, is let go of then
+	// What is closed, and not at home, is let go of.
+	if err := v.runCheckpoint(); err != nil {
+		return err
+	}
+	if uint64(v.table.len()) < limit.Cur/2 {
+		return nil
+	}
 	return syscall.ENFILE
 }

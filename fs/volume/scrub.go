@@ -41,8 +41,8 @@ type ScrubOptions struct {
 	// at. nil: everything is.
 	Only []Path
 	Jobs int // files, or parts of one, at a time; 0: as many as there are cores
-	// Pace is called with each amount of bytes that was read; it may wait. Its
-	// error ends the scrub. nil: never.
+	// Pace is called with each amount of bytes that was read, from several
+	// goroutines; it may wait. Its error ends the scrub. nil: never.
 	Pace func(ctx context.Context, bytes int) error
 	// Skip is asked about each file, by its name in the tree: one that it wants
 	// to be is passed over. Sound is told of each that is proven, when no damage

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -131,9 +132,9 @@ func TestScrubGoesOn(t *testing.T) {
 		got := map[Path]bool{}
 		var next Path
 		for round := 0; ; round++ {
-			parts := 0
+			var parts atomic.Int64
 			p, err := v.Scrub(t.Context(), ScrubOptions{From: next, Jobs: 3, Found: func(d Damage) { got[d.Name] = true }, Pace: func(context.Context, int) error {
-				if parts++; parts > limit {
+				if parts.Add(1) > int64(limit) {
 					return enough
 				}
 				return nil

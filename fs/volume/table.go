@@ -184,6 +184,20 @@ func (e *entry) atRest() bool {
 	return !commit && !writeback && !sync && !e.file.Fresh()
 }
 
+// nameOwed lists what nobody holds and what waits for nothing but a durable
+// name: empty files that were just made, for instance.
+func (t *table) nameOwed() (owed []*entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.files {
+		commit, _, writeback, sync := e.file.Pending()
+		if e.refs == 0 && !e.gone && !commit && !writeback && !sync && e.file.Fresh() {
+			owed = append(owed, e)
+		}
+	}
+	return owed
+}
+
 func (t *table) closeAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -109,7 +109,11 @@ func (d Dir) Lock(name string, shared bool) (unlock func(), err error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		// A child that is being started may have the descriptor for a moment.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 // Read reads a file of an entry. Errors are a *NameError, a *NoEntryError if

@@ -69,11 +69,14 @@ func (g *growth) file(i int) string {
 }
 
 // create makes the files, of 100 bytes, and waits until they are on the disk.
-func (g *growth) create(context.Context) error {
+func (g *growth) create(ctx context.Context) error {
 	begin := time.Now()
 	content := []byte(strings.Repeat("0123456789", 10))
 	for i := range g.n {
 		if i%perDir == 0 {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			if err := os.MkdirAll(filepath.Dir(g.file(i)), 0o755); err != nil {
 				return err
 			}
@@ -163,9 +166,12 @@ func (g *growth) rewrap(ctx context.Context) error {
 }
 
 // unlink removes the files, and waits until that is on the disk.
-func (g *growth) unlink(context.Context) error {
+func (g *growth) unlink(ctx context.Context) error {
 	begin := time.Now()
 	for i := range g.n {
+		if i%perDir == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err := os.Remove(g.file(i)); err != nil {
 			return err
 		}
