@@ -92,10 +92,11 @@ func (r *raw) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fus
 	return 0, fuse.Status(syscall.ENOSYS)
 }
 
-// Flush would answer a close(2), before which the kernel writes back what it
-// holds: a close has no other error to tell of, and it syncs nothing. The
-// kernel does not ask again, which spares a request at each close.
-func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+// Flush answers a close(2), before which the kernel writes back what it holds:
+// a close has no other error to tell of, and it syncs nothing. ENOSYS would
+// spare the request, but it writes over what the last small write left in
+// go-fuse's buffers, which a lock must not find there.
+func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // OnUnmount runs when the last request has been answered.
 func (r *raw) OnUnmount() {
