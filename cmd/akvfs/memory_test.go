@@ -239,10 +239,19 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 		t.Errorf("keys in use are nowhere in memory, so the search finds nothing: %v", found)
 	}
 	t.Logf("plaintext before the lock: %v", plain.in(w, pid))
+	var left map[string]int // of keys
+	defer func() {
+		if len(left) > 0 {
+			t.Logf("keys in memory: %v", left)
+		}
+	}()
 	for range times {
 		w.ok("lock", w.mountpoint)
 		if crypto.ErasesHeap() { // of a connection to a vault a little later
-			eventually(t, "no keys in memory", func() bool { return len(secret.in(w, pid)) == 0 })
+			eventually(t, "no keys in memory", func() bool {
+				left = secret.in(w, pid)
+				return len(left) == 0
+			})
 		}
 		if found := plain.in(w, pid); len(found) > 0 {
 			t.Errorf("plaintext is left in memory: %v", found)

@@ -123,10 +123,14 @@ func TestRotation(t *testing.T) {
 					}
 				})
 			}
-			files := []string{path}
+			files, more := []string{path}, 0
 			for i := range rotations {
 				to := fmt.Sprintf("%s.%d", path, i)
-				for rotate(path, to) != nil { // nobody has written since the last
+				for rotate(path, to) != nil { // nobody has written since the last, or will
+					if err := l.Append(Record{Action: fmt.Sprintf("more-%d", more)}); err != nil {
+						t.Error(err)
+					}
+					more++
 				}
 				files = append(files, to)
 			}
@@ -140,8 +144,8 @@ func TestRotation(t *testing.T) {
 					seen[r.Action]++
 				}
 			}
-			if len(seen) != writers*each+1 {
-				t.Errorf("%d different lines, want %d", len(seen), writers*each+1)
+			if want := writers*each + more + 1; len(seen) != want {
+				t.Errorf("%d different lines, want %d", len(seen), want)
 			}
 			for action, n := range seen {
 				if n != 1 {
