@@ -151,7 +151,7 @@ func (d *Daemon) lock(why string, by *control.Peer) error {
 	d.keys.destroy()
 	locked()
 	err = errors.Join(err, scrub())
-	time.AfterFunc(scrubAgain, d.scrubAgain)
+	d.scrubLater(scrubRounds)
 	d.tell(keyEvent{Action: MethodLock, By: by, Err: err, Took: d.cfg.Uptime() - began.up})
 	d.alert(alertLocked, true, why)
 	d.alert(alertGraceEnding, false, "")
@@ -161,18 +161,29 @@ func (d *Daemon) lock(why string, by *control.Peer) error {
 	return nil
 }
 
-// scrubAgain is how long after a lock memory is scrubbed once more. net/http
-// holds on to the buffers of a closed HTTP/2 connection, which may have brought
-// a master key, until the time for a ping that it will not send.
-const scrubAgain = 15 * time.Second
+// scrubAgain is how long after a lock memory is scrubbed once more, and after
+// that again: scrubRounds times in all. net/http holds on to the buffers of a
+// closed HTTP/2 connection, which may have brought a master key, until the time
+// for a ping that it will not send; and what others allocate during a scrub may
+// keep it from a piece of free memory.
+const (
+	scrubAgain  = 15 * time.Second
+	scrubRounds = 4
+)
 
-func (d *Daemon) scrubAgain() {
-	if d.guard.get().state != StateLocked {
+func (d *Daemon) scrubLater(rounds int) {
+	if rounds == 0 {
 		return
 	}
-	if err := scrub(); err != nil {
-		d.log.Error("memory may still hold what was unwrapped", "error", err)
-	}
+	time.AfterFunc(scrubAgain, func() {
+		if d.guard.get().state != StateLocked {
+			return
+		}
+		if err := scrub(); err != nil {
+			d.log.Error("memory may still hold what was unwrapped", "error", err)
+		}
+		d.scrubLater(rounds - 1)
+	})
 }
 
 // scrub makes what was destroyed leave memory now, and what libraries have
