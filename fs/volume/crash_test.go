@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	crashSeeds = flag.Int("crash.seeds", 12, "how many random histories are cut at every operation")
+	crashSeeds = flag.Int("crash.seeds", usualSeeds, "how many random histories are cut at every operation")
 	crashFirst = flag.Uint64("crash.first", 1, "seed of the first history")
 )
 

@@ -20,7 +20,7 @@ func TestFaults(t *testing.T) {
 	base := newCrashBase(t, keys)
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		points := 0
-		for at := uint64(1); ; at++ {
+		for at := uint64(1); ; at += everyNth {
 			f := &faultRun{t: t, keys: keys, at: at, errno: errno, seed: at % 7}
 			if !f.run(base) {
 				break

@@ -146,7 +146,7 @@ func (r *rotation) readAll(st *store.Mem, at uint64) {
 func TestRotationPowerCut(t *testing.T) {
 	base := newRotation(t)
 	points := 0
-	for at := uint64(1); ; at++ {
+	for at := uint64(1); ; at += everyNth {
 		r := *base
 		r.t, r.files = t, map[string]string{}
 		r.keyed = &keyed{id: base.id, vaults: vaults{{"a", 1}, {"b", 1}}}
