@@ -37,7 +37,11 @@ func NewDisk(ctx context.Context, base, fsType string, size int64) (d *Disk, err
 	if err := makeImage(d.image, size); err != nil {
 		return d, err
 	}
-	if _, err := (Command{Path: "mkfs." + fsType, Args: []string{"-q", d.image}}).Run(ctx); err != nil {
+	args := []string{"-q", d.image}
+	if fsType == "ext4" { // smaller ones are for small disks, and loop devices drop no less
+		args = append([]string{"-b", "4096"}, args...)
+	}
+	if _, err := (Command{Path: "mkfs." + fsType, Args: args}).Run(ctx); err != nil {
 		return d, err
 	}
 	return d, d.mount(ctx)
