@@ -192,7 +192,7 @@ func touch(st store.FS, name string) error {
 
 // publish makes the snapshot durable, and then gives it its name.
 func (p *partial) publish() error {
-	if err := removeAll(p.st, stagingName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.RemoveAll(p.st, stagingName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := p.st.SyncAll(); err != nil {
@@ -216,7 +216,7 @@ func (p *partial) end() {
 	}
 	p.st.Close()
 	if p.dir != "" {
-		_ = removeAll(p.c.st, p.dir) // else Clear does
+		_ = store.RemoveAll(p.c.st, p.dir) // else Clear does
 	}
 }
 
@@ -237,7 +237,7 @@ func (c *Collection) Clear() error {
 		if err == nil {
 			lock.Close()
 		}
-		if err := removeAll(c.st, e.Name); err != nil {
+		if err := store.RemoveAll(c.st, e.Name); err != nil {
 			return err
 		}
 	}
@@ -268,24 +268,5 @@ func (c *Collection) Delete(name string) error {
 	if err := c.st.SyncDir("."); err != nil {
 		return err
 	}
-	return removeAll(c.st, away)
-}
-
-func removeAll(st store.FS, dir string) error {
-	entries, err := st.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name)
-		if e.Type&unix.S_IFMT == unix.S_IFDIR {
-			err = removeAll(st, name)
-		} else {
-			err = st.Unlink(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return st.Rmdir(dir)
+	return store.RemoveAll(c.st, away)
 }

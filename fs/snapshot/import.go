@@ -251,7 +251,7 @@ func (i *importer) finish(ctx context.Context) (*Manifest, error) {
 	if err := r.tree(ctx); err != nil {
 		return nil, err
 	}
-	if err := removeAll(st, stagingName); err != nil {
+	if err := store.RemoveAll(st, stagingName); err != nil {
 		return nil, err
 	}
 	report, err := Verify(ctx, st, i.report)

@@ -3,13 +3,10 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"path"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/journal"
@@ -148,23 +145,4 @@ func checkEmpty(st store.FS) error {
 }
 
 // removeMeta removes the metadata directory of a volume that never was.
-func removeMeta(st store.FS) error { return removeAll(st, MetaDir) }
-
-func removeAll(st store.FS, dir string) error {
-	entries, err := st.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name)
-		if e.Type&unix.S_IFMT == unix.S_IFDIR {
-			err = removeAll(st, name)
-		} else {
-			err = st.Unlink(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return st.Rmdir(dir)
-}
+func removeMeta(st store.FS) error { return store.RemoveAll(st, MetaDir) }

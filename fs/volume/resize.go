@@ -96,7 +96,7 @@ func (v *Volume) replaceJournal(cfg journal.Config, before uint64) error {
 // removeNewJournal removes what a resize has left: the old journal, or a new
 // one that never took its place.
 func (v *Volume) removeNewJournal() error {
-	err := removeAll(v.st, newJournalDir)
+	err := store.RemoveAll(v.st, newJournalDir)
 	if errors.Is(err, syscall.ENOENT) {
 		return nil
 	}
