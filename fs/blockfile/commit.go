@@ -38,18 +38,28 @@ func (f *File) TryCommit() (done bool, err error) {
 // and header are made durable first, where they may not be. With times, so is
 // the time of modification.
 func (f *File) Sync(times bool) error {
+	t, err := f.BeginSync(times)
+	if err != nil || t == 0 {
+		return err
+	}
+	return f.env.Journal.Wait(t)
+}
+
+// BeginSync is Sync up to where it waits: what was written is durable when the
+// journal holds the ticket, which is 0 if it is durable now.
+func (f *File) BeginSync(times bool) (journal.Ticket, error) {
 	if err := f.lost.Load(); err != nil {
-		return *err
+		return 0, *err
 	}
 	if times && !f.commitTime() {
 		if err := f.SyncAttributes(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := f.SyncName(); err != nil {
-		return err
+		return 0, err
 	}
-	return f.Commit()
+	return f.submit()
 }
 
 // SyncName makes name and header durable if they may not be.

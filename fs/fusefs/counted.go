@@ -15,14 +15,17 @@ import (
 type counted struct {
 	fuse.RawFileSystem
 	ops *meter.Operations
+	// postponed tells of the FSYNC that just returned whether it has counted
+	// itself, or will: it is answered by somebody else.
+	postponed func(cancel <-chan struct{}) bool
 }
 
 // metered counts the requests to a file system in ops, unless that is nil.
-func metered(to fuse.RawFileSystem, ops *meter.Operations) fuse.RawFileSystem {
+func metered(to fuse.RawFileSystem, ops *meter.Operations, postponed func(<-chan struct{}) bool) fuse.RawFileSystem {
 	if ops == nil {
 		return to
 	}
-	return &counted{to, ops}
+	return &counted{to, ops, postponed}
 }
 
 // done counts a request and hands its answer on.
@@ -195,10 +198,14 @@ func (c *counted) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.Lsee
 	return c.done(meter.Other, began, c.RawFileSystem.Lseek(cancel, in, out))
 }
 
-// Fsync counts a request.
+// Fsync counts a request, unless it is postponed.
 func (c *counted) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	began := meter.Clock()
-	return c.done(meter.Fsync, began, c.RawFileSystem.Fsync(cancel, in))
+	code := c.RawFileSystem.Fsync(cancel, in)
+	if c.postponed(cancel) {
+		return code
+	}
+	return c.done(meter.Fsync, began, code)
 }
 
 // FsyncDir counts a request.

@@ -28,7 +28,7 @@ func TestCountedIsComplete(t *testing.T) {
 		"CopyFileRange", "Writev", // refused once, for good
 	}
 	var ops meter.Operations
-	fs := reflect.ValueOf(metered(fuse.NewDefaultRawFileSystem(), &ops))
+	fs := reflect.ValueOf(metered(fuse.NewDefaultRawFileSystem(), &ops, never))
 	for i := range fs.NumMethod() {
 		name, method := fs.Type().Method(i).Name, fs.Method(i)
 		args := make([]reflect.Value, method.Type().NumIn())
@@ -49,6 +49,8 @@ func TestCountedIsComplete(t *testing.T) {
 		}
 	}
 }
+
+func never(<-chan struct{}) bool { return false }
 
 // answers is a file system with set answers.
 type answers struct {
@@ -75,7 +77,7 @@ func TestCountedBytesAndFailures(t *testing.T) {
 		0: 0, syscall.ENOENT: 0, syscall.EACCES: 0, syscall.EIO: 2, syscall.ENOKEY: 2, syscall.ENOSPC: 2, syscall.EDQUOT: 2,
 	} {
 		var ops meter.Operations
-		fs := metered(answers{code: fuse.Status(code)}, &ops)
+		fs := metered(answers{code: fuse.Status(code)}, &ops, never)
 		fs.Read(nil, &fuse.ReadIn{}, nil)
 		fs.Writev(nil, &fuse.WriteIn{}, [][]byte{make([]byte, 5)})
 		n, got := total(&ops)
@@ -84,7 +86,7 @@ func TestCountedBytesAndFailures(t *testing.T) {
 			t.Errorf("%v: %d requests, %d failed, %d read, %d written", code, n, got, r, w)
 		}
 	}
-	if plain := (answers{}); metered(plain, nil) != fuse.RawFileSystem(plain) {
+	if plain := (answers{}); metered(plain, nil, never) != fuse.RawFileSystem(plain) {
 		t.Error("something is counted for nobody")
 	}
 }

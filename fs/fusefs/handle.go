@@ -10,6 +10,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/akvfs/akvfs/fs/meter"
 	"github.com/akvfs/akvfs/fs/store"
 )
 
@@ -45,10 +46,9 @@ func (h *handle) errno(err error) syscall.Errno { return h.file.node.t.errno(err
 func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n, err := h.h.ReadAt(dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		wipe(dest)
 		return nil, h.errno(err)
 	}
-	return newPlaintext(dest[:n]), fs.OK
+	return fuse.ReadResultData(dest[:n]), fs.OK
 }
 
 // Write writes all of data or answers an error: the kernel's write-back does
@@ -68,8 +68,22 @@ func (h *handle) Write(_ context.Context, data []byte, off int64) (uint32, sysca
 const fsyncData = 1
 
 // Fsync makes durable what the kernel has written: it writes back first.
-func (h *handle) Fsync(_ context.Context, flags uint32) syscall.Errno {
-	return h.errno(h.h.Sync(flags&fsyncData != 0))
+// The answer may come from whoever makes it durable, on whatever thread.
+func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	dataOnly, t := flags&fsyncData != 0, h.file.node.t
+	began := meter.Clock()
+	answer := t.loop.Postpone(ctx.Done())
+	if answer == nil {
+		return h.errno(h.h.Sync(dataOnly))
+	}
+	h.h.SyncThen(dataOnly, func(err error) {
+		code := fuse.Status(h.errno(err))
+		if t.ops != nil {
+			t.ops.Done(meter.Fsync, began, faulty(code))
+		}
+		answer(code)
+	})
+	return fs.OK
 }
 
 // Release lets the file go; nobody waits for it.

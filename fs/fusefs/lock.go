@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -38,20 +36,10 @@ func (e *SlowError) Error() string {
 // It must not be called from an operation of the mount. Errors are lock's
 // own, first, and those of the kernel's part.
 func (s *Server) Lock(limit time.Duration, lock func() error) error {
-	opened := make(chan *os.File, 1)
-	before := within(limit, "writing back", func() error { return s.drawIn(opened) })
+	before := within(limit, "writing back", s.drawIn)
 	s.root.t.door.close()
 	locked := lock()
-	after := within(limit, "dropping its caches", func() error {
-		err := s.DropCaches()
-		select {
-		case root := <-opened:
-			rinse(root)
-			return errors.Join(err, root.Close())
-		default:
-			return err
-		}
-	})
+	after := within(limit, "dropping its caches", s.DropCaches)
 	return errors.Join(locked, before, after)
 }
 
@@ -68,45 +56,25 @@ func (s *Server) Unlock(unlock func() error) error {
 // its cache. It does not wait for the last of it, nor longer than limit. It
 // must not be called from an operation of the mount.
 func (s *Server) WriteBack(limit time.Duration) error {
-	return within(limit, "writing back", func() error {
-		root, err := os.Open(s.mountpoint)
-		if err == nil {
-			_ = unix.Syncfs(int(root.Fd())) // see drawIn
-			err = root.Close()
-		}
-		return err
-	})
+	return within(limit, "writing back", s.syncKernel)
 }
 
 // drawIn has the kernel write back what it holds. Syncing does not wait for
 // the end of a FUSE file system's writes, but has all files written at once;
 // dropping their pages waits. What syncing answers is of no use: it tells of
 // writes that failed at any time before, such as in an earlier lock.
-//
-// It leaves the open root in opened.
-func (s *Server) drawIn(opened chan<- *os.File) error {
-	root, err := os.Open(s.mountpoint)
-	if err == nil {
-		_ = unix.Syncfs(int(root.Fd()))
-		opened <- root
-	}
-	return errors.Join(err, dropPages(s.root.EmbeddedInode()), s.root.t.dropNameless())
+func (s *Server) drawIn() error {
+	return errors.Join(s.syncKernel(), dropPages(s.root.EmbeddedInode()), s.root.t.dropNameless())
 }
 
-// rinse sends requests that the locked volume refuses. go-fuse's readers wait
-// for the next request with what is left of the last one before them, which is
-// wiped except for the start of its buffer: that is written over now. Two
-// collections empty the pool of buffers, so that no reader gets another one
-// like that. The kernel wakes readers in turn, of which there are a few for
-// each core, and sends this kind of request however little it knows of the root.
-func rinse(root *os.File) {
-	const rounds = 64
-	runtime.GC()
-	runtime.GC()
-	attr := "security." + strings.Repeat("x", 240)
-	for range rounds {
-		_, _ = unix.Fgetxattr(int(root.Fd()), attr, nil) // refused
+// syncKernel has the kernel write what it holds of the volume.
+func (s *Server) syncKernel() error {
+	root, err := os.Open(s.mountpoint)
+	if err == nil {
+		_ = unix.Syncfs(int(root.Fd())) // see drawIn
+		err = root.Close()
 	}
+	return err
 }
 
 // within waits for do, which goes on by itself if it takes longer.

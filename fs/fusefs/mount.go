@@ -6,13 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/akvfs/akvfs/fs/fuseloop"
 	"github.com/akvfs/akvfs/fs/meter"
 )
 
@@ -45,7 +44,7 @@ type Options struct {
 
 // Server serves one mount. Its methods are safe for concurrent use.
 type Server struct {
-	server     *fuse.Server
+	loop       *fuseloop.Loop
 	root       *dir
 	mountpoint string
 	done       chan struct{} // closed after the last request
@@ -105,14 +104,15 @@ func MountFS(v Volume, mountpoint string, opts Options) (*Server, error) {
 		return nil, &MountError{mountpoint, err}
 	}
 	t := newTree(v, opts.Logger)
-	t.readOnly, t.directIO = opts.ReadOnly, opts.DirectIO
-	s := &Server{root: t.newNode(&root).(*dir), mountpoint: mountpoint, done: make(chan struct{})}
+	t.readOnly, t.directIO, t.ops = opts.ReadOnly, opts.DirectIO, opts.Operations
+	t.loop = fuseloop.New(fuseOptions(opts))
+	s := &Server{loop: t.loop, root: t.newNode(&root).(*dir), mountpoint: mountpoint, done: make(chan struct{})}
 	id := identity(&root)
 	negative := entryTimeout
 	nodes := metered(newRaw(s.root, t, &fs.Options{
-		NegativeTimeout: &negative, NullPermissions: true, RootStableAttr: &id,
-	}), opts.Operations)
-	if s.server, err = connect(nodes, mountpoint, flags, opts); err != nil {
+		NegativeTimeout: &negative, NullPermissions: true, RootStableAttr: &id, ServerCallbacks: t.loop,
+	}), opts.Operations, t.loop.Postponed)
+	if err := s.loop.Mount(nodes, mountpoint, flags, append(restrictions(opts), opts.Extra...)); err != nil {
 		return nil, &MountError{mountpoint, err}
 	}
 	return s, s.start(opts.Logger)
@@ -122,54 +122,15 @@ func MountFS(v Volume, mountpoint string, opts Options) (*Server, error) {
 func (s *Server) start(log *slog.Logger) error {
 	go func() {
 		defer close(s.done)
-		s.server.Serve()
+		s.loop.Serve()
 	}()
-	if err := s.server.WaitMount(); err != nil {
+	if err := s.loop.Ready(); err != nil {
 		return &MountError{s.mountpoint, errors.Join(err, s.Unmount())}
 	}
 	if err := tune(s.mountpoint); err != nil {
 		log.Debug("the kernel's defaults for the mount stay", "error", err)
 	}
 	return nil
-}
-
-// connect mounts by itself where it may, else by way of fusermount3.
-func connect(nodes fuse.RawFileSystem, mountpoint string, flags uintptr, opts Options) (*fuse.Server, error) {
-	o := fuseOptions(opts)
-	if os.Geteuid() != 0 {
-		o.Options = append(append(o.Options, restrictions(opts)...), opts.Extra...)
-		return fuse.NewServer(nodes, mountpoint, o)
-	}
-	o.DirectMountStrict, o.DirectMountFlags = true, flags
-	server, err := connectDirectly(nodes, mountpoint, o)
-	if err == nil || !errors.Is(err, syscall.EPERM) {
-		return server, err
-	}
-	o.DirectMountStrict = false
-	o.Options = append(append(o.Options, restrictions(opts)...), opts.Extra...)
-	server, second := fuse.NewServer(nodes, mountpoint, o)
-	if second != nil {
-		return nil, errors.Join(err, second)
-	}
-	return server, nil
-}
-
-// connectDirectly sees to it that no child process inherits the connection,
-// which go-fuse leaves open to that: a child that lives on would keep a dead
-// daemon's mount waiting for answers.
-func connectDirectly(nodes fuse.RawFileSystem, mountpoint string, o *fuse.MountOptions) (*fuse.Server, error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	server, err := fuse.NewServer(nodes, mountpoint, o)
-	if err != nil {
-		return nil, err
-	}
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil, errors.Join(err, server.Unmount())
-	}
-	closeOnExec(fds)
-	return server, nil
 }
 
 func restrictions(opts Options) []string {
@@ -179,7 +140,7 @@ func restrictions(opts Options) []string {
 	return nil
 }
 
-func fuseOptions(opts Options) *fuse.MountOptions {
+func fuseOptions(opts Options) fuse.MountOptions {
 	level := slog.LevelWarn
 	if opts.Debug {
 		level = slog.LevelDebug
@@ -189,7 +150,7 @@ func fuseOptions(opts Options) *fuse.MountOptions {
 	if name == "" {
 		name = TypeName
 	}
-	return &fuse.MountOptions{
+	return fuse.MountOptions{
 		FsName:        name,
 		Name:          TypeName,
 		AllowOther:    opts.AllowOther || os.Geteuid() == 0,
@@ -202,7 +163,6 @@ func fuseOptions(opts Options) *fuse.MountOptions {
 		ExplicitDataCacheControl: true, // nobody else changes a file
 		EnableSymlinkCaching:     true,
 		EnableAcl:                true, // the kernel enforces them; see acl.go
-		DisableSplice:            true, // what we answer with is never a descriptor's data
 
 		Debug:  opts.Debug,
 		Logger: logger,
@@ -225,13 +185,13 @@ func (s *Server) Unmount() error {
 		return nil
 	default:
 	}
-	if err := s.server.Unmount(); err != nil {
+	if err := s.loop.Unmount(); err != nil {
 		select {
 		case <-s.done: // somebody else was faster
 			return nil
 		case <-time.After(endGrace):
 		}
-		return &UnmountError{s.mountpoint, busy(err)}
+		return &UnmountError{s.mountpoint, err}
 	}
 	s.Wait()
 	return nil
@@ -240,13 +200,3 @@ func (s *Server) Unmount() error {
 // endGrace is how long the end of a mount may take to show after another
 // process has unmounted it.
 const endGrace = 100 * time.Millisecond
-
-// busy gives fusermount's words, which are all that go-fuse has of them, the
-// errno that they stand for.
-func busy(err error) error {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) && strings.Contains(err.Error(), "busy") {
-		return syscall.EBUSY
-	}
-	return err
-}

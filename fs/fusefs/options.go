@@ -2,9 +2,6 @@ package fusefs
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,18 +42,4 @@ func mountFlags(opts Options) (uintptr, error) {
 		flags |= unix.MS_RDONLY
 	}
 	return flags | unix.MS_MGC_VAL, nil // never 0, which go-fuse takes for its default
-}
-
-// closeOnExec marks every connection to the FUSE device among this process's
-// descriptors.
-func closeOnExec(fds []os.DirEntry) {
-	for _, e := range fds {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && target == "/dev/fuse" {
-			syscall.CloseOnExec(fd)
-		}
-	}
 }

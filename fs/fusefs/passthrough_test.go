@@ -30,6 +30,8 @@ func (h passHandle) Sync(dataOnly bool) error {
 	return h.File.Sync()
 }
 
+func (h passHandle) SyncThen(dataOnly bool, done func(error)) { done(h.Sync(dataOnly)) }
+
 func (p passthrough) OpenFile(name string, flags int, mode uint32, owner Owner) (Handle, error) {
 	f, err := p.st.OpenFile(name, flags, mode)
 	if err != nil {

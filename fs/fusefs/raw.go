@@ -37,19 +37,12 @@ func (r *raw) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse
 // Writev writes, and clears set-user-ID and set-group-ID first if the kernel
 // says that the writer has no right to keep them.
 func (r *raw) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
-	defer wipe(data...)
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
 		if code := r.killSetID(cancel, in); !code.Ok() {
 			return 0, code
 		}
 	}
 	return r.RawFileSystem.Writev(cancel, in, data)
-}
-
-// SetXAttr sets an attribute.
-func (r *raw) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
-	defer wipe(data)
-	return r.RawFileSystem.SetXAttr(cancel, in, attr, data)
 }
 
 // Mknod hands the umask on, like the others that make an object with a mode.
@@ -93,9 +86,7 @@ func (r *raw) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fus
 }
 
 // Flush answers a close(2), before which the kernel writes back what it holds:
-// a close has no other error to tell of, and it syncs nothing. ENOSYS would
-// spare the request, but it writes over what the last small write left in
-// go-fuse's buffers, which a lock must not find there.
+// a close has no other error to tell of, and it syncs nothing.
 func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // OnUnmount runs when the last request has been answered.

@@ -13,6 +13,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/akvfs/akvfs/fs/fuseloop"
+	"github.com/akvfs/akvfs/fs/meter"
 	"github.com/akvfs/akvfs/fs/store"
 )
 
@@ -22,6 +24,8 @@ type tree struct {
 	log      *slog.Logger
 	readOnly bool
 	directIO func(path string) bool // nil: never
+	loop     *fuseloop.Loop
+	ops      *meter.Operations // nil: nothing is counted
 
 	// names: see the package comment. keeping is what the operation that holds
 	// it exclusively takes a name from.

@@ -68,6 +68,9 @@ type Handle interface {
 	// Sync makes all that was written durable, and attributes as well unless
 	// dataOnly.
 	Sync(dataOnly bool) error
+	// SyncThen is Sync, but may return before done has been called, once, with
+	// the result.
+	SyncThen(dataOnly bool, done func(error))
 	// Allocate is fallocate with its mode bits.
 	Allocate(mode uint32, off, length int64) error
 	// Seek takes SEEK_DATA and SEEK_HOLE.

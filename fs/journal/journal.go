@@ -50,7 +50,9 @@ type Journal struct {
 
 	mu      sync.Mutex // guards everything below
 	room    sync.Cond  // room was freed, there will be none, or the journal failed
-	waiting []waiter   // for a frame that somebody else writes; see turn.go
+	waiting []*waiter  // for a frame that somebody else writes; see turn.go
+	turns   int        // waiters that were woken to write, and have not looked yet
+	promise []promise  // what is to be called when a ticket is durable; see promise.go
 	writing bool       // one caller is writing a frame, outside mu
 	queue   []queued
 	last    Ticket // last submitted
@@ -193,7 +195,7 @@ func (j *Journal) Submit(r *Record, reserved int) Ticket {
 // writes the frame itself if nobody else is writing.
 func (j *Journal) Wait(t Ticket) error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
+	defer j.leave()
 	for t > j.durable {
 		if j.err != nil {
 			return j.err
@@ -241,7 +243,7 @@ func (j *Journal) Position() uint64 {
 // makes that durable, and frees their room.
 func (j *Journal) Release(through uint64) error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
+	defer j.leave()
 	for j.writing && j.err == nil {
 		j.await(never)
 	}
@@ -311,6 +313,7 @@ func (j *Journal) writeFrame() {
 	}
 	j.wakeWaiting()
 	j.room.Broadcast()
+	j.keepPromises()
 }
 
 // takeBatch removes from the queue what fits into one frame and tells the

@@ -12,6 +12,7 @@ import (
 type waiter struct {
 	ticket Ticket
 	woken  chan struct{} // closed
+	turn   bool          // it was woken to write
 }
 
 // never is what waits for its turn to write, whatever is durable.
@@ -22,11 +23,14 @@ const never = Ticket(math.MaxUint64)
 // nobody else has begun to: whoever was passed over waits for that frame's end.
 // Called with mu held, which is free meanwhile, and writing true.
 func (j *Journal) await(t Ticket) {
-	w := waiter{t, make(chan struct{})}
+	w := &waiter{ticket: t, woken: make(chan struct{})}
 	j.waiting = append(j.waiting, w)
 	j.mu.Unlock()
 	<-w.woken
 	j.mu.Lock()
+	if w.turn {
+		j.turns--
+	}
 }
 
 // pass gives the turn to write to another waiter. Called with mu held by one
@@ -40,12 +44,14 @@ func (j *Journal) pass() {
 // wakeWaiting wakes those that need not wait any more, first the one whose turn
 // it is: the disk is idle until it writes. Called with mu held after a frame.
 func (j *Journal) wakeWaiting() {
-	next := slices.IndexFunc(j.waiting, func(w waiter) bool { return w.ticket > j.durable })
+	next := slices.IndexFunc(j.waiting, func(w *waiter) bool { return w.ticket > j.durable })
 	if next >= 0 {
+		j.waiting[next].turn = true
+		j.turns++
 		close(j.waiting[next].woken)
 		j.waiting = slices.Delete(j.waiting, next, next+1)
 	}
-	j.waiting = slices.DeleteFunc(j.waiting, func(w waiter) bool {
+	j.waiting = slices.DeleteFunc(j.waiting, func(w *waiter) bool {
 		due := w.ticket <= j.durable || j.err != nil
 		if due {
 			close(w.woken)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/store"
 )
 
@@ -162,16 +163,46 @@ func (h *Handle) Sync(dataOnly bool) error {
 		return err
 	}
 	defer h.v.gate.changed()
+	t, err := h.beginSync(dataOnly)
+	if err != nil || t == 0 {
+		return err
+	}
+	return h.v.env.Journal.Wait(t)
+}
+
+// SyncThen is Sync for a caller that need not wait: done is called once, with
+// what Sync would have returned, before SyncThen returns or after. It must be
+// short, and may not use the volume.
+func (h *Handle) SyncThen(dataOnly bool, done func(error)) {
+	t, err := h.enterAndBeginSync(dataOnly)
+	if err != nil || t == 0 {
+		done(err)
+		return
+	}
+	// Whoever holds the gate commits by itself: nothing need be kept out.
+	h.v.env.Journal.Then(t, done)
+}
+
+func (h *Handle) enterAndBeginSync(dataOnly bool) (journal.Ticket, error) {
+	if err := h.v.gate.change(); err != nil {
+		return 0, err
+	}
+	defer h.v.gate.changed()
+	return h.beginSync(dataOnly)
+}
+
+// beginSync is Sync up to where it waits for the journal.
+func (h *Handle) beginSync(dataOnly bool) (journal.Ticket, error) {
 	if h.v.opts.ReadOnly {
-		return nil
+		return 0, nil
 	}
 	if !dataOnly && h.meta.Swap(false) {
 		if err := h.e.file.SyncAttributes(); err != nil {
 			h.meta.Store(true)
-			return err
+			return 0, err
 		}
 	}
-	return h.e.file.Sync(!dataOnly)
+	return h.e.file.BeginSync(!dataOnly)
 }
 
 // Allocate is fallocate with its mode bits.

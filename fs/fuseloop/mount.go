@@ -1,0 +1,191 @@
+package fuseloop
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Mount mounts fs on a directory, an absolute path, and agrees with the kernel
+// on how they talk; Serve must follow, and then Ready. As root it mounts by
+// itself, with flags of mount(2); otherwise, and where root may not, by way of
+// fusermount3, with helperOptions.
+func (l *Loop) Mount(fs fuse.RawFileSystem, mountpoint string, flags uintptr, helperOptions []string) error {
+	l.fs, l.mountpoint = fs, mountpoint
+	l.protocol = fuse.NewProtocolServer(fs, &l.opts)
+	if err := l.attach(flags, helperOptions); err != nil {
+		return err
+	}
+	if err := l.greet(); err != nil {
+		return errors.Join(err, l.unmount(), unix.Close(l.fd))
+	}
+	return nil
+}
+
+func (l *Loop) attach(flags uintptr, helperOptions []string) (err error) {
+	if os.Geteuid() == 0 {
+		l.fd, err = l.attachDirectly(flags)
+		if err == nil || !errors.Is(err, syscall.EPERM) {
+			return err
+		}
+	}
+	fd, second := l.attachByHelper(helperOptions)
+	if second != nil {
+		return errors.Join(err, second)
+	}
+	l.fd, l.helper = fd, true
+	return nil
+}
+
+// options are those of the connection, without descriptor and owner.
+func (l *Loop) options() []string {
+	all := append([]string{fmt.Sprintf("max_read=%d", l.opts.MaxWrite)}, l.opts.Options...)
+	if l.opts.AllowOther {
+		all = append(all, "allow_other")
+	}
+	return all
+}
+
+func (l *Loop) attachDirectly(flags uintptr) (int, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(l.mountpoint, &st); err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("/dev/fuse: %w", err)
+	}
+	options := append([]string{
+		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
+		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
+	}, l.options()...)
+	if err := unix.Mount(l.opts.FsName, l.mountpoint, "fuse."+l.opts.Name, flags, strings.Join(options, ",")); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// attachByHelper has fusermount3 mount, which hands over its descriptor.
+func (l *Loop) attachByHelper(more []string) (int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "fusermount"), os.NewFile(uintptr(pair[1]), "fusermount")
+	defer ours.Close()
+	defer theirs.Close()
+	options := append(l.options(), "fsname="+l.opts.FsName, "subtype="+l.opts.Name)
+	for i, o := range append(options, more...) {
+		options = append(options[:i], strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(o))
+	}
+	err = fusermount([]*os.File{theirs}, l.mountpoint, "-o", strings.Join(options, ","))
+	if err != nil {
+		return -1, err
+	}
+	return received(pair[0])
+}
+
+// received takes the descriptor that fusermount3 has sent.
+func received(socket int) (int, error) {
+	data, control := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, data, control, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+	if err != nil {
+		return -1, fmt.Errorf("fusermount3's answer: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) != 1 {
+		return -1, fmt.Errorf("fusermount3 sent no descriptor (%w)", errors.Join(err, syscall.EPROTO))
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, fmt.Errorf("fusermount3 sent no descriptor (%w)", errors.Join(err, syscall.EPROTO))
+	}
+	return fds[0], nil
+}
+
+// fusermount runs the helper; files are its descriptors from 3 on.
+func fusermount(files []*os.File, args ...string) error {
+	bin, err := exec.LookPath("fusermount3")
+	if err != nil {
+		if bin, err = exec.LookPath("fusermount"); err != nil {
+			return fmt.Errorf("fusermount3: %w", err)
+		}
+	}
+	var says bytes.Buffer
+	cmd := exec.Command(bin, args...)
+	cmd.Stderr, cmd.ExtraFiles = &says, files
+	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
+	err = cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(says.String(), "busy"):
+		return fmt.Errorf("%s: %w", strings.TrimSpace(says.String()), syscall.EBUSY)
+	}
+	return fmt.Errorf("%s (%w)", strings.TrimSpace(says.String()), err)
+}
+
+// greet answers the kernel's first request, which settles what both can do.
+func (l *Loop) greet() error {
+	r := l.pool.Get().(*reader)
+	defer l.pool.Put(r)
+	if !l.next(r) {
+		return syscall.ENODEV
+	}
+	if r.header().Opcode != opInit {
+		return fmt.Errorf("the kernel began with a request of kind %d", r.header().Opcode)
+	}
+	l.serveOther(r)
+	return nil
+}
+
+// unready is the name, known to go-fuse, of a file that is on every mount.
+const unready = ".go-fuse-epoll-hack"
+
+// Ready returns when the mount answers. It has the kernel ask whether files
+// can be polled, and hear that they cannot: Go's runtime would ask when this
+// process opens a file of the mount, and not answer requests meanwhile.
+func (l *Loop) Ready() error {
+	fd, err := unix.Open(filepath.Join(l.mountpoint, unready), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return unix.Close(fd)
+}
+
+// Unmount ends the mount, and returns when Serve has answered everything. It
+// fails while somebody uses the mount.
+func (l *Loop) Unmount() error {
+	const tries = 5
+	wait := 5 * time.Millisecond
+	for range tries - 1 {
+		if err := l.unmount(); err == nil {
+			l.work.Wait()
+			return nil
+		}
+		time.Sleep(wait) // somebody may just have closed the last file
+		wait = 2*wait + 5*time.Millisecond
+	}
+	err := l.unmount()
+	if err == nil {
+		l.work.Wait()
+	}
+	return err
+}
+
+func (l *Loop) unmount() error {
+	if l.helper {
+		return fusermount(nil, "-u", l.mountpoint)
+	}
+	return unix.Unmount(l.mountpoint, 0)
+}
