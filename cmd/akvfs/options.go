@@ -85,6 +85,7 @@ func options() []option {
 		}},
 		{"commit", "TIME", "how long a write that nobody syncs may stay uncommitted (default 5s)", duration(10*time.Millisecond, func(c *daemon.Config) *time.Duration { return &c.CommitInterval })},
 		{"journal-size", "SIZE", "give the journal this size before mounting, such as 64M or 1G (default: leave it)", setJournalSize},
+		{"busy-poll", "TIME", "how long to look for the next request before sleeping over it; 0 is not at all (default 50µs)", setBusyPoll},
 		{"uncached", "GLOB[:GLOB]", "files not to cache, as logs: quicker syncs, late times (default: none)", setUncached},
 	}
 }
@@ -216,6 +217,16 @@ func setScrubRate(c *daemon.Config, v string) error {
 		return fmt.Errorf("needs a number of MiB")
 	}
 	c.ScrubRate = int64(n) << 20
+	return nil
+}
+
+func setBusyPoll(c *daemon.Config, v string) error {
+	if err := duration(0, func(c *daemon.Config) *time.Duration { return &c.BusyPoll })(c, v); err != nil {
+		return err
+	}
+	if c.BusyPoll > daemon.MaxBusyPoll {
+		return fmt.Errorf("must be at most %v", daemon.MaxBusyPoll)
+	}
 	return nil
 }
 

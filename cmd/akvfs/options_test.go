@@ -29,6 +29,7 @@ func TestApplyOptions(t *testing.T) {
 		{"fsname=rs0", func(c *daemon.Config) { c.FSName = "rs0" }},
 		{"fsname=a=b", func(c *daemon.Config) { c.FSName = "a=b" }},
 		{"check-interval=5m", func(c *daemon.Config) { c.CheckInterval = 5 * time.Minute }},
+		{"busy-poll=0", func(c *daemon.Config) { c.BusyPoll = 0 }},
 		{"grace=0", func(c *daemon.Config) { c.Grace = 0 }},
 		{"grace=48h,commit=100ms", func(c *daemon.Config) { c.Grace, c.CommitInterval = 48*time.Hour, 100*time.Millisecond }},
 		{"follow=alert,master-key-period=0,rewrap-rate=0", func(c *daemon.Config) { c.Follow, c.MasterKeyPeriod, c.RewrapRate = daemon.FollowAlert, 0, 0 }},

@@ -28,10 +28,15 @@ const (
 	// DefaultScrubRate how fast, in bytes a second: 1 TiB in 18 hours.
 	DefaultScrub     = 30 * 24 * time.Hour
 	DefaultScrubRate = 16 << 20
+
+	// DefaultBusyPoll is BusyPoll, and MaxBusyPoll its largest value: a longer
+	// one would keep a processor from sleeping, and others from it.
+	DefaultBusyPoll = 50 * time.Microsecond
+	MaxBusyPoll     = time.Millisecond
 )
 
 // Config says what to mount and how. Start with NewConfig: a Grace of zero is
-// no grace, and so with MasterKeyPeriod, RewrapRate, Scrub and ScrubRate. Other zero values stand for their defaults.
+// no grace, and so with MasterKeyPeriod, RewrapRate, Scrub, ScrubRate and BusyPoll. Other zero values stand for their defaults.
 type Config struct {
 	Backing    string
 	Mountpoint string
@@ -55,6 +60,10 @@ type Config struct {
 	// makes a sync after each write cheaper. The kernel then shows an old time
 	// of modification for as long as it remembers the file.
 	Uncached []string
+
+	// BusyPoll is how long the next request of the kernel is looked for before a
+	// thread goes to sleep over it; 0: not at all.
+	BusyPoll time.Duration
 
 	KeyTimeout    time.Duration // of one attempt to reach a vault, retries included
 	CheckInterval time.Duration
@@ -118,6 +127,7 @@ func NewConfig() Config {
 		RewrapRate:      DefaultRewrapRate,
 		Scrub:           DefaultScrub,
 		ScrubRate:       DefaultScrubRate,
+		BusyPoll:        DefaultBusyPoll,
 	}
 }
 

@@ -186,6 +186,7 @@ func (d *Daemon) mount(context.Context) (err error) {
 		FSName:     d.cfg.FSName,
 		Extra:      d.cfg.KernelOptions,
 		DirectIO:   uncached(d.cfg.Uncached),
+		BusyPoll:   d.cfg.BusyPoll,
 		Operations: &d.observed.ops,
 		Logger:     d.log,
 	})

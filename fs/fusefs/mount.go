@@ -35,6 +35,9 @@ type Options struct {
 	// request more, not two. The kernel keeps no time of modification of such
 	// a file. It is asked at each open. nil: every file is cached.
 	DirectIO func(path string) bool
+	// BusyPoll is how long the next request is looked for before a thread goes
+	// to sleep over it, where it is likely to come at once. 0: not at all.
+	BusyPoll time.Duration
 	// Operations counts requests. nil: nothing is counted.
 	Operations *meter.Operations
 	// Debug logs every request, file names and all.
@@ -105,7 +108,7 @@ func MountFS(v Volume, mountpoint string, opts Options) (*Server, error) {
 	}
 	t := newTree(v, opts.Logger)
 	t.readOnly, t.directIO, t.ops = opts.ReadOnly, opts.DirectIO, opts.Operations
-	t.loop = fuseloop.New(fuseOptions(opts))
+	t.loop = fuseloop.New(fuseOptions(opts), opts.BusyPoll)
 	s := &Server{loop: t.loop, root: t.newNode(&root).(*dir), mountpoint: mountpoint, done: make(chan struct{})}
 	id := identity(&root)
 	negative := entryTimeout

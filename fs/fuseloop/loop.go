@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type Loop struct {
 	closing sync.RWMutex // shared by notifications, exclusively to close fd
 	closed  bool
 
+	lookout *lookout
 	spare   int32        // how many readers may be idle
 	idle    atomic.Int32 // readers that wait for a request, or are about to
 	work    sync.WaitGroup
@@ -33,13 +35,15 @@ type Loop struct {
 	readers sync.Map  // by the channel that their requests come with
 }
 
-// New is a loop that is not mounted yet. Of opts it needs FsName, Name, Logger
+// New is a loop that is not mounted yet. A reader looks for requests for up to
+// busyPoll before it sleeps; see lookout. Of opts it needs FsName, Name, Logger
 // and MaxWrite; Options and AllowOther say how to mount, the rest, up to
 // Debug, what to agree on with the kernel. The file system is given to Mount,
 // because it needs the loop itself: for notifications, and for Postpone.
-func New(opts fuse.MountOptions) *Loop {
+func New(opts fuse.MountOptions, busyPoll time.Duration) *Loop {
 	l := &Loop{opts: opts, log: opts.Logger, fd: -1, spare: spareReaders()}
 	l.opts.DisableSplice = true
+	l.lookout = newLookout(busyPoll, func() bool { return readable(l.fd) })
 	l.pool.New = func() any { return l.newReader() }
 	l.large.New = func() any { b := make([]byte, l.opts.MaxWrite+overhead); return &b }
 	return l
@@ -79,7 +83,9 @@ func (l *Loop) read() {
 		if l.idle.Add(-1) == 0 && !forgets(r.header().Opcode) {
 			l.another()
 		}
+		l.lookout.open.Add(1)
 		l.serve(r)
+		l.lookout.open.Add(-1)
 		if !l.stay() {
 			return
 		}
@@ -107,6 +113,7 @@ func forgets(opcode uint32) bool { return opcode == opForget || opcode == opBatc
 
 // next reads a request, or reports that there will be none.
 func (l *Loop) next(r *reader) bool {
+	l.lookout.look()
 	for {
 		n, err := unix.Read(l.fd, r.in)
 		switch {

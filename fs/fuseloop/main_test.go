@@ -122,7 +122,7 @@ func unmounted(t *testing.T, change func(*fuse.MountOptions)) *mounted {
 	if change != nil {
 		change(&opts)
 	}
-	m := &mounted{T: t, Loop: New(opts), dir: t.TempDir(), logs: logs, made: &made{}}
+	m := &mounted{T: t, Loop: New(opts, 50*time.Microsecond), dir: t.TempDir(), logs: logs, made: &made{}}
 	m.fs = &files{RawFileSystem: fuse.NewDefaultRawFileSystem(), ended: make(chan struct{})}
 	m.pool.New = func() any {
 		m.made.mu.Lock()

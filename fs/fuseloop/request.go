@@ -267,6 +267,7 @@ func (l *Loop) Postpone(cancel <-chan struct{}) (done func(fuse.Status)) {
 		return nil
 	}
 	l.work.Add(1)
+	l.lookout.open.Add(1)
 	r.postponed = &postponed{loop: l, header: *r.header()}
 	return r.postponed.answer
 }
@@ -290,6 +291,7 @@ func (p *postponed) answer(code fuse.Status) {
 		return
 	}
 	defer p.loop.work.Done()
+	defer p.loop.lookout.open.Add(-1)
 	var out [answerHeader]byte
 	put(out[:], &p.header, code, answerHeader)
 	p.loop.send(&p.header, out[:])
@@ -317,7 +319,7 @@ func (l *Loop) send(to *fuse.InHeader, answer []byte) {
 			fuse.Status(-(*fuse.OutHeader)(unsafe.Pointer(&answer[0])).Status))
 	}
 	err := l.write(answer)
-	if err != 0 && err != syscall.ENODEV && err != syscall.ENOENT {
+	if err != nil && err != syscall.ENODEV && err != syscall.ENOENT {
 		l.log.Printf("answering a request of kind %d: %v", to.Opcode, err)
 	}
 }
@@ -327,13 +329,15 @@ func (l *Loop) send(to *fuse.InHeader, answer []byte) {
 // thread that tells has to get back its processor afterwards.
 const quick = 16 << 10
 
-func (l *Loop) write(b []byte) syscall.Errno {
-	call := unix.Syscall
-	if len(b) <= quick {
-		call = unix.RawSyscall
-	}
+func (l *Loop) write(b []byte) (err error) {
 	for {
-		_, _, err := call(unix.SYS_WRITE, uintptr(l.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		if len(b) > quick || raceDetector {
+			_, err = unix.Write(l.fd, b)
+		} else if _, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(l.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))); errno != 0 {
+			err = errno
+		} else {
+			err = nil
+		}
 		if err != syscall.EINTR {
 			return err
 		}

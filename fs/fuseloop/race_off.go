@@ -1,0 +1,5 @@
+//go:build !race
+
+package fuseloop
+
+const raceDetector = false
