@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 )
 
 // snapshots are the names that list prints.
 func (w *world) snapshots(args ...string) []string {
 	w.t.Helper()
-	var all []snapshotListing
+	var all []host.Snapshot
 	w.must(json.Unmarshal([]byte(w.ok(append([]string{"snapshot", "list", "--json"}, args...)...).out), &all))
 	names := []string{}
 	for _, s := range all {

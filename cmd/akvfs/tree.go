@@ -17,12 +17,10 @@ import (
 
 	"github.com/akvfs/akvfs/crypto"
 	akvfs "github.com/akvfs/akvfs/fs"
-	"github.com/akvfs/akvfs/fs/audit"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/export"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/snapshot"
-	"github.com/akvfs/akvfs/fs/volume"
-	"github.com/akvfs/akvfs/keymgr"
 )
 
 // tree is the plaintext of a volume, mounted or not.
@@ -87,21 +85,13 @@ func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) 
 
 // openUnmounted opens the volume in a backing directory by its keys, and has
 // that put on record.
-func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Duration) (f *akvfs.FS, err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir()}
-	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.openersFor(backing), Provider: keymgr.ProviderOptions{Timeout: timeout}})
-		return err
-	})
-	if err == nil {
-		return f, nil
-	}
-	if f != nil {
-		err = errors.Join(err, f.Close())
-	}
-	return nil, openError(backing, err)
+func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Duration) (*akvfs.FS, error) {
+	return a.access(backing, timeout).Open(ctx, backing)
+}
+
+// access is this process's to the volumes that lie where one does.
+func (a *app) access(path string, timeout time.Duration) host.Access {
+	return host.Access{RunDir: a.runDir(), StateDir: a.stateDir(), Openers: a.openersFor(path), KeyTimeout: timeout}
 }
 
 // openTreeAt opens a volume, or a snapshot of it, for reading.
@@ -114,21 +104,6 @@ func (a *app) openTreeAt(ctx context.Context, name, at string, timeout time.Dura
 		return err
 	})
 	return t, err
-}
-
-// openError says which volume an error of package fs is about, where it does not.
-func openError(backing string, err error) error {
-	var key *keymgr.KeyError
-	var keyring *keymgr.IntegrityError
-	var named *daemon.VolumeError
-	var unrecorded *audit.Error
-	switch {
-	case errors.Is(err, volume.ErrInUse):
-		return &daemon.InUseError{Backing: backing}
-	case errors.As(err, &key), errors.As(err, &keyring), errors.As(err, &named), errors.As(err, &unrecorded), errors.Is(err, context.Canceled):
-		return err
-	}
-	return &daemon.VolumeError{Backing: backing, Err: err}
 }
 
 // readCommand is a command that reads from a volume: VOLUME and then paths in

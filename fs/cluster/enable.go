@@ -189,7 +189,7 @@ func (w *work) inPlace(dir string) daemon.InPlace {
 		CreateConfig: daemon.CreateConfig{
 			Backing: dir, KeyID: w.project.Config.KeyID, KeyOperation: w.project.Config.Operation(), Cluster: w.c.Name,
 			Names: w.o.Names, JournalSize: w.o.JournalSize, KeyTimeout: w.timeout(), Openers: w.Openers(w.c.Project),
-			Now: w.Now, StateDir: w.StateDir,
+			Now: w.Now, StateDir: w.StateDir, By: w.By,
 		},
 		Observe: w.o.Observe, Logger: w.Logger,
 	}

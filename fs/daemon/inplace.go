@@ -26,7 +26,7 @@ const (
 
 // InPlace converts a directory in place; see package convert. CreateConfig
 // says what volume Encrypt makes: Decrypt, and an Encrypt that goes on, take
-// only Backing, which is the directory, Openers, KeyTimeout, Now and StateDir
+// only Backing, which is the directory, Openers, KeyTimeout, Now, StateDir and By
 // of it.
 type InPlace struct {
 	CreateConfig
@@ -220,7 +220,7 @@ func (w *worker) begin(cfg Config, info volume.Info) (err error) {
 		return err
 	}
 	w.accounts = accounts
-	w.command, err = accounts.begin(w.action, caller())
+	w.command, err = accounts.begin(w.action, commander(w.p.By))
 	return err
 }
 

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,6 +85,19 @@ func restore(ctx context.Context, from *Snapshot, dst disk, dir string, progress
 		return err
 	}
 	return dst.SyncDir(volume.MetaDir)
+}
+
+// Restoring reports whether a directory is one in which a Restore of a snapshot
+// was begun and has not ended.
+func Restoring(dir string, m *Manifest) bool {
+	st, err := openDisk(dir)
+	if err != nil {
+		return false
+	}
+	defer st.Close()
+	data, err := volume.Metadata(st).ReadFile(restoringName)
+	var begun restoring
+	return err == nil && json.Unmarshal(data, &begun) == nil && hmac.Equal(begun.MAC, m.MAC)
 }
 
 // restorer restores one snapshot.
