@@ -106,7 +106,7 @@ func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, v verification, 
 	if err := harden(crypto.HardenProcess); err != nil {
 		return nil, err
 	}
-	plain, err := a.openUnmounted(ctx, s.Dir, timeout)
+	plain, err := a.openUnmounted(ctx, s.Dir, openOptions{timeout: timeout})
 	if err != nil {
 		for _, d := range r.Damages { // which may be why
 			fmt.Fprintln(a.err, d)
