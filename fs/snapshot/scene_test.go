@@ -222,6 +222,19 @@ func (s *scene) fill() {
 	must(s.t, s.v.Setxattr("d/f1", "user.colour", []byte("blue"), 0))
 }
 
+// leftIn lists a collection's directory, but for its mark.
+func leftIn(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != markName {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // wait returns when ok does, or fails.
 func wait(t testing.TB, ok func() bool) {
 	t.Helper()
