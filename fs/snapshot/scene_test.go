@@ -43,6 +43,7 @@ type scene struct {
 	keys    *keymgr.MasterKeys
 	v       *volume.Volume
 	c       *Collection
+	below   func(*store.Disk) store.FS // what volumes are opened on; nil: the disk itself
 }
 
 func newScene(t testing.TB, names string) *scene {
@@ -80,7 +81,11 @@ func (s *scene) openAt(dir string) (*store.Tracker, *keymgr.MasterKeys, *volume.
 	s.t.Helper()
 	disk, err := store.OpenDisk(dir)
 	must(s.t, err)
-	st := store.NewTracker(disk)
+	var below store.FS = disk
+	if s.below != nil {
+		below = s.below(disk)
+	}
+	st := store.NewTracker(below)
 	info, err := volume.ReadInfo(st)
 	must(s.t, err)
 	keys, err := keymgr.OpenKeyring(s.t.Context(), volume.Metadata(st), info.ID, s.provider)
