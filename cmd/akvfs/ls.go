@@ -22,8 +22,8 @@ func newLs(a *app) *cobra.Command {
 		Short: "List files of a volume, mounted or not",
 		Long: `List what is in VOLUME, a backing directory, mount point or volume ID, or at
 PATHs in it. A PATH may be a pattern: *, ?, [a-z], {a,b}, and ** for any
-directories. An unmounted volume is opened with its key and only read; if its
-daemon was killed, it is recovered in memory.`,
+directories. An unmounted volume is opened with its key and only read; with -l,
+if its daemon was killed, it is recovered in memory.`,
 		Example: `  akvfs ls /data/enc
   akvfs ls -l -R /data/enc journal
   akvfs ls /data/enc '**/*.wt'`,
