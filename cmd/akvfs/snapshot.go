@@ -130,10 +130,10 @@ func (a *app) collections(ctx context.Context, name string, do func(c *snapshot.
 		known.Dirs = []string{dir}
 		if c, openErr := snapshot.OpenCollection(dir, false); openErr == nil {
 			all, _, _ := c.List()
-			c.Close()
-			if len(all) > 0 {
+			if len(all) > 0 || c.Marked() {
 				err = nil
 			}
+			c.Close()
 		}
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ type Access struct {
 	StateDir   string // for the audit logs
 	Openers    keymgr.Openers
 	KeyTimeout time.Duration
+	NamesOnly  bool          // see akvfs.Options
 	By         *control.Peer // who commands; nil: this process
 }
 
@@ -29,7 +30,7 @@ func (a Access) Open(ctx context.Context, backing string) (f *akvfs.FS, err erro
 	defer cancel()
 	c := &daemon.KeyClient{RunDir: a.RunDir, StateDir: a.StateDir, By: a.By}
 	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.Openers, Provider: keymgr.ProviderOptions{Timeout: a.KeyTimeout}})
+		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.Openers, Provider: keymgr.ProviderOptions{Timeout: a.KeyTimeout}, NamesOnly: a.NamesOnly})
 		return err
 	})
 	if err == nil {

@@ -25,6 +25,8 @@ const (
 	// encrypted name.
 	LongSuffix = ".name"
 	maxPath    = 4096
+	// namesCached is how many names are kept with their encryption.
+	namesCached = 4096
 )
 
 // names translates between the tree's names and the backing directory's.
@@ -43,7 +45,7 @@ func newNames(st store.FS, info Info, keys Keys) (*names, error) {
 		return n, err
 	}
 	var err error
-	n.cache, err = lru.New[string, string](4096)
+	n.cache, err = lru.New[string, string](namesCached)
 	return n, err
 }
 

@@ -35,7 +35,8 @@ type Options struct {
 	ReadOnly bool
 	// NoJournal, together with ReadOnly, shows what lies at home and leaves the
 	// journal unread: what was committed last may be missing, or not verify.
-	// It is for whoever looks at a volume whose journal is damaged.
+	// It is for whoever looks at a volume whose journal is damaged, or at names
+	// alone, which no record of it changes.
 	NoJournal bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
