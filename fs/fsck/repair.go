@@ -270,7 +270,7 @@ func (f *Finding) isContent() bool {
 // judge gives a finding its state after the repair.
 func (c *check) judge(f *Finding, again *report) {
 	switch {
-	case f.Kind == Keyring:
+	case f.Kind == Keyring, f.Kind == Description, f.Kind == DescriptionCopy:
 		return
 	case f.isContent():
 		f.State = Repaired

@@ -13,20 +13,22 @@ type Kind string
 // The kinds of findings.
 const (
 	Description Kind = "description" // volume.json
-	Keyring     Kind = "keyring"
-	KeyringCopy Kind = "keyring-copy" // keyring.json.prev, which is needed only where keyring.json is damaged
-	Journal     Kind = "journal"
-	Leftover    Kind = "leftover" // what an interrupted operation left; it harms nothing
-	LongName    Kind = "long-name"
-	Name        Kind = "name"
-	Size        Kind = "size"
-	Header      Kind = "header"
-	HeaderSlot  Kind = "header-slot" // the other one holds
-	TagPage     Kind = "tag-page"
-	Block       Kind = "block"
-	Tail        Kind = "tail" // something lies behind a file's last page
-	LinkTarget  Kind = "link-target"
-	Attribute   Kind = "extended-attribute"
+	// DescriptionCopy is volume.json.prev, which is needed only where volume.json is damaged.
+	DescriptionCopy Kind = "description-copy"
+	Keyring         Kind = "keyring"
+	KeyringCopy     Kind = "keyring-copy" // keyring.json.prev, which is needed only where keyring.json is damaged
+	Journal         Kind = "journal"
+	Leftover        Kind = "leftover" // what an interrupted operation left; it harms nothing
+	LongName        Kind = "long-name"
+	Name            Kind = "name"
+	Size            Kind = "size"
+	Header          Kind = "header"
+	HeaderSlot      Kind = "header-slot" // the other one holds
+	TagPage         Kind = "tag-page"
+	Block           Kind = "block"
+	Tail            Kind = "tail" // something lies behind a file's last page
+	LinkTarget      Kind = "link-target"
+	Attribute       Kind = "extended-attribute"
 )
 
 // State is what came of a finding.

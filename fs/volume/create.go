@@ -79,6 +79,9 @@ func fill(st store.FS, cfg Config, id uuid.UUID, keys Keys) error {
 	if err := st.SyncDir("."); err != nil {
 		return err
 	}
+	if err := Metadata(st).write(infoKept, data); err != nil {
+		return err
+	}
 	return Metadata(st).ReplaceFile(InfoFile, data)
 }
 

@@ -137,6 +137,9 @@ func (v *Volume) start(keys Keys) (err error) {
 	if err := v.openJournal(); err != nil {
 		return err
 	}
+	if !v.opts.ReadOnly {
+		v.keepInfo()
+	}
 	v.startBackground()
 	return nil
 }
