@@ -130,7 +130,7 @@ func (c *check) describe(info volume.Info, how string) error {
 		c.st.Backing = described{c.st.Backing, document}
 	}
 	c.descriptionDamaged("it does not verify, or cannot be read; " + how)
-	c.eachDescription(func(f *Finding) { f.State = state })
+	c.eachDescription(func(f *Finding) { f.State, f.settled = state, true })
 	return nil
 }
 
@@ -161,6 +161,7 @@ func (c *check) keptDescription() error {
 		}
 		f.State = Repaired
 	}
+	f.settled = true
 	c.report.add(f)
 	return nil
 }

@@ -23,6 +23,9 @@ type Options struct {
 	Keys func(ctx context.Context, meta keymgr.Storage, id uuid.UUID) (*keymgr.MasterKeys, error)
 	// Repair has what can be repaired repaired. It needs Keys.
 	Repair bool
+	// AcceptLoss has a repair give up what a damaged journal held and cannot be
+	// brought home; it is listed.
+	AcceptLoss bool
 	// Cluster is what the volume's cluster is called, for a repair of volume.json
 	// that has nothing else to go by; nil: nobody has said. Copies are other
 	// copies of volume.json, such as snapshots have: each counts only as far as
@@ -223,10 +226,14 @@ func Scrub(ctx context.Context, v *volume.Volume, st store.FS, keys *keymgr.Mast
 	c := &check{opts: opts, report: newReport(opts.Found), info: v.Info(), keys: keys}
 	c.st.Backing = lookedAt{st}
 	c.report.Volume = c.info.ID.String()
-	if _, err := c.description(keys); err != nil {
+	ok, err := c.description(keys)
+	if err == nil && ok {
+		err = c.keptDescription()
+	}
+	if err != nil {
 		return &c.report.Report, err
 	}
-	if err := c.servedKeyring(); err != nil {
+	if err := errors.Join(c.servedKeyring(), c.liveStructure(ctx, v)); err != nil {
 		return &c.report.Report, err
 	}
 	done, err := v.Scrub(ctx, c.scrubOptions(c.report.damage))

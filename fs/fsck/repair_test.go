@@ -210,33 +210,42 @@ func TestRepairPowerCut(t *testing.T) {
 	base := newScene(t, volume.NamesEncrypted)
 	points := 0
 	for _, h := range append(harms, harm{"a journal that is to be replayed", "", (*scene).crash}) {
-		harmed := base.harmed(t, h)
-		for at := uint64(1); ; at++ {
-			s := harmed.copy(t)
-			s.files = harmed.files
-			var n atomic.Uint64
-			s.st.SetHook(func(op store.Op) error {
-				if (op.Mutates() || op.Kind.Syncs()) && n.Add(1) >= at {
-					return store.ErrCut
-				}
-				return nil
-			})
-			_, err := Run(t.Context(), s.st, Options{Keys: openKeys, Repair: true})
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, store.ErrCut) {
-				t.Fatalf("%s, cut at %d: %v", h.name, at, err)
-			}
-			points++
-			s.st = s.st.Crash(at)
+		points += cutEverywhere(t, base.harmed(t, h), Options{Repair: true}, func(s *scene) {
 			if r := s.check(Options{Repair: true}); r.Count(Left) > 0 {
-				t.Fatalf("%s, cut at %d: %+v", h.name, at, r.Findings)
+				t.Fatalf("%s: %+v", h.name, r.Findings)
 			}
 			s.clean()
-		}
+		})
 	}
 	t.Logf("%d crash points", points)
+}
+
+// cutEverywhere cuts the power at every operation of a repair that changes
+// something or makes it durable, until one comes to its end; after is called
+// with what each has left. It gives the number of cuts.
+func cutEverywhere(t *testing.T, harmed *scene, opts Options, after func(s *scene)) (points int) {
+	opts.Keys = openKeys
+	for at := uint64(1); ; at++ {
+		s := harmed.copy(t)
+		s.files = harmed.files
+		var n atomic.Uint64
+		s.st.SetHook(func(op store.Op) error {
+			if (op.Mutates() || op.Kind.Syncs()) && n.Add(1) >= at {
+				return store.ErrCut
+			}
+			return nil
+		})
+		_, err := Run(t.Context(), s.st, opts)
+		if err == nil {
+			return points
+		}
+		if !errors.Is(err, store.ErrCut) {
+			t.Fatalf("cut at %d: %v", at, err)
+		}
+		points++
+		s.st = s.st.Crash(at)
+		after(s)
+	}
 }
 
 // crash leaves the volume as a killed daemon does, with records in its journal.

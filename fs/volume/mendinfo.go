@@ -109,8 +109,11 @@ func corrected(damaged []byte, keys Keys, id uuid.UUID) (Info, bool, error) {
 	}
 	try := bytes.Clone(damaged)
 	for i, was := range damaged {
-		for b := range 256 {
-			try[i] = byte(b)
+		for b := range byte('~' + 1) {
+			if b < ' ' && b != '\n' {
+				continue // akvfs writes no other
+			}
+			try[i] = b
 			info, ok, err := authentic(try, keys, id)
 			if err != nil || ok {
 				return info, ok, err
@@ -165,9 +168,6 @@ func journalPaths(st store.FS, id uuid.UUID, keys Keys) (paths []string, err err
 	}
 	defer cfg.Cipher.Destroy()
 	past, err := journal.Read(st, JournalDir, cfg)
-	if _, corrupt := errors.AsType[*journal.CorruptError](err); corrupt || errors.Is(err, syscall.ENOENT) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
