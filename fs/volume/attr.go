@@ -57,7 +57,7 @@ func (v *Volume) Chtimes(name string, atime, mtime *time.Time) error {
 		if err != nil {
 			return err
 		}
-		if e := v.table.get(attr.Ino); e != nil {
+		if e := v.table.get(attr.Ino); e != nil && !e.readOnly {
 			return e.file.Chtimes(atime, mtime)
 		}
 		return v.st.Chtimes(b, atime, mtime)
