@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/akvfs/akvfs/fs/format"
@@ -218,34 +217,6 @@ func TestRepairPowerCut(t *testing.T) {
 		})
 	}
 	t.Logf("%d crash points", points)
-}
-
-// cutEverywhere cuts the power at every operation of a repair that changes
-// something or makes it durable, until one comes to its end; after is called
-// with what each has left. It gives the number of cuts.
-func cutEverywhere(t *testing.T, harmed *scene, opts Options, after func(s *scene)) (points int) {
-	opts.Keys = openKeys
-	for at := uint64(1); ; at++ {
-		s := harmed.copy(t)
-		s.files = harmed.files
-		var n atomic.Uint64
-		s.st.SetHook(func(op store.Op) error {
-			if (op.Mutates() || op.Kind.Syncs()) && n.Add(1) >= at {
-				return store.ErrCut
-			}
-			return nil
-		})
-		_, err := Run(t.Context(), s.st, opts)
-		if err == nil {
-			return points
-		}
-		if !errors.Is(err, store.ErrCut) {
-			t.Fatalf("cut at %d: %v", at, err)
-		}
-		points++
-		s.st = s.st.Crash(at)
-		after(s)
-	}
 }
 
 // crash leaves the volume as a killed daemon does, with records in its journal.
