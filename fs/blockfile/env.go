@@ -74,6 +74,12 @@ func (e *Env) cachedPage(key pageKey) *format.TagPage {
 	return p
 }
 
+// ForgetPages empties the cache of tag pages.
+func (e *Env) ForgetPages() { e.pages.Purge() }
+
+// CachedPages is how many tag pages the cache holds.
+func (e *Env) CachedPages() int { return e.pages.Len() }
+
 // PageCache tells how often a tag page was found in the cache, and how often
 // it had to be read from home.
 func (e *Env) PageCache() (hits, misses uint64) { return e.hits.Load(), e.misses.Load() }

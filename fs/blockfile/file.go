@@ -306,6 +306,7 @@ func (f *File) Close() error {
 		clear(d[:])
 		delete(f.dirty, b)
 	}
+	f.forgetPages()
 	f.closed, f.size, f.committed, f.logTime, f.saved = true, 0, 0, false, f.mtime
 	clear(f.flight)
 	clear(f.direct)

@@ -53,6 +53,23 @@ func (f *File) learn(group int64, p *format.TagPage) (*format.TagPage, error) {
 	return p, nil
 }
 
+// forgetPages takes the file's pages from the cache, since nothing will ask for
+// this version of them again. Called with mu held.
+func (f *File) forgetPages() {
+	groups := format.LastGroup(f.committed) + 1
+	if groups > int64(f.env.pages.Len()) {
+		for _, key := range f.env.pages.Keys() {
+			if key.version == f.version {
+				f.env.pages.Remove(key)
+			}
+		}
+		return
+	}
+	for group := range groups {
+		f.env.pages.Remove(pageKey{f.version, group})
+	}
+}
+
 // readFull reads all of p; what lies past the end of the backing file is zeros.
 func readFull(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)

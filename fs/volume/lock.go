@@ -62,6 +62,7 @@ func (v *Volume) dropKeys(cause error) (lost int) {
 		}
 	}
 	v.names.drop()
+	v.env.ForgetPages()
 	v.values.Destroy()
 	v.jcipher.Destroy()
 	return lost

@@ -157,6 +157,9 @@ func TestLockDestroysKeys(t *testing.T) {
 	if n := v.names.cache.Len(); n != 0 {
 		t.Errorf("%d names are remembered", n)
 	}
+	if n := v.env.CachedPages(); n != 0 {
+		t.Errorf("%d tag pages are remembered", n)
+	}
 	_, err = v.Unlock(newTestKeys(t, 51))
 	must(t, errors.Join(err, readBack(v, "f", bytes.Repeat([]byte("secret"), 5000)), h.Close(), v.Close()))
 }

@@ -2,6 +2,9 @@ package volume
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/akvfs/akvfs/fs/format"
 	"github.com/akvfs/akvfs/fs/store"
 )
 
@@ -91,4 +95,48 @@ func TestStats(t *testing.T) {
 	for v.Stats().WriteFailures == 0 {
 		v.wake()
 	}
+}
+
+// TestTagPagesOfClosedFiles: memory grows only with what is open. What a file
+// has been cut off leaves the cache, too.
+func TestTagPagesOfClosedFiles(t *testing.T) {
+	const groups = 5
+	keys := newTestKeys(t, 44)
+	v := open(t, newCrashBase(t, keys).Crash(0), keys)
+	write := func(name string, offsets ...int64) *Handle {
+		t.Helper()
+		h, err := v.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600, Owner{})
+		must(t, err)
+		for _, off := range offsets {
+			_, err := h.WriteAt([]byte("content"), off)
+			must(t, err)
+		}
+		return h
+	}
+	want := func(when string, n int) {
+		t.Helper()
+		if got := v.env.CachedPages(); got != n {
+			t.Errorf("%s: %d tag pages are remembered, not %d", when, got, n)
+		}
+	}
+	const group = format.GroupBlocks * format.BlockSize
+	large := write("large", 0, group, 2*group, 3*group, (groups-1)*group)
+	must(t, errors.Join(large.Sync(true), large.Close(), v.Checkpoint()))
+	want("closed", 0)
+	large = write("large")
+	all := make([]byte, groups*group)
+	if _, err := large.ReadAt(all, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	want("read", groups)
+	must(t, errors.Join(large.Truncate(4096), large.Sync(true), v.Checkpoint()))
+	want("cut", 1)
+	for i := range 20 {
+		h := write(fmt.Sprint("small", i), 0)
+		must(t, errors.Join(h.Sync(true), h.Close(), readBack(v, fmt.Sprint("small", i), []byte("content")), v.Checkpoint()))
+	}
+	want("beside 20 files, closed", 1)
+	must(t, errors.Join(large.Close(), v.Checkpoint()))
+	want("all closed", 0)
+	must(t, v.Close())
 }
