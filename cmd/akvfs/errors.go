@@ -174,7 +174,7 @@ var failures = []failure{
 	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError](), is(journal.ErrNewerFormat)), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"keyring missing", is(keymgr.ErrNoKeyring), exitIntegrity, "Without its keyring a volume cannot be opened. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
 	{"keyring damaged", as[*keymgr.IntegrityError](), exitIntegrity, "The keyring is damaged, edited or of another volume. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
-	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is; `akvfs fsck VOLUME --salvage DIR` copies out what can be read. Restore the volume from a snapshot, or ask before anything is deleted: the rest of it is intact."},
+	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is; `akvfs fsck VOLUME --salvage DIR` copies out what can be read. Restore the volume from a snapshot or a replica; where there is none, `akvfs fsck VOLUME --repair --accept-loss` gives up what cannot be had, and lists it."},
 	{"volume damaged", as[*volume.IntegrityError](), exitIntegrity, "The backing directory was changed from outside, or its disk is failing. Restore what is named from a backup."},
 
 	{"kernel too old", is(store.ErrNoOpenat2), exitFailed, "akvfs needs Linux 5.8 or later, and a sandbox around it must allow openat2."},

@@ -207,3 +207,17 @@ func (n *names) sweep(dir string) (swept bool) {
 	}
 	return swept
 }
+
+// TreeName is the name in the tree of a path in the backing directory; ok is
+// false where that does not open.
+func (v *Volume) TreeName(backing string) (name string, ok bool) {
+	dir := "."
+	for _, element := range strings.Split(backing, "/") {
+		plain, ok, err := v.names.plain(dir, element)
+		if !ok || err != nil {
+			return "", false
+		}
+		dir, name = path.Join(dir, element), path.Join(name, plain)
+	}
+	return name, true
+}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/journal"
@@ -101,4 +102,35 @@ func (v *Volume) removeNewJournal() error {
 		return nil
 	}
 	return err
+}
+
+// RenewJournal puts a new journal in the place of one that is damaged, or
+// missing; its first frame has the number after before. The size is that of the
+// old one's largest segment, as far as there is any. Nobody may have the volume
+// open. A crash leaves the volume with either.
+func RenewJournal(st store.FS, id uuid.UUID, keys Keys, before uint64) error {
+	if err := store.RemoveAll(st, newJournalDir); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	size, err := journal.SizeLeft(st, JournalDir)
+	if err != nil {
+		return err
+	}
+	if err := createJournalIn(st, newJournalDir, size, id, keys, before); err != nil {
+		return err
+	}
+	err = st.Rename(newJournalDir, JournalDir, unix.RENAME_EXCHANGE)
+	if errors.Is(err, syscall.ENOENT) {
+		err = st.Rename(newJournalDir, JournalDir, 0)
+	}
+	if err != nil {
+		return err
+	}
+	if err := st.SyncDir(MetaDir); err != nil {
+		return err
+	}
+	if err := store.RemoveAll(st, newJournalDir); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	return nil
 }
