@@ -18,6 +18,9 @@ func (c *conversion) create() error {
 	if err := c.fence(); err != nil {
 		return err
 	}
+	if err := c.wantEmpty(); err != nil {
+		return errors.Join(err, c.giveUp())
+	}
 	if err := removeAll(c.st, volumeDir); err != nil {
 		return err
 	}
@@ -31,6 +34,26 @@ func (c *conversion) create() error {
 		return err
 	}
 	return c.enter(phaseFiles)
+}
+
+// wantEmpty finds what was put into a directory before the fence was there, if
+// only an empty one is to be encrypted.
+func (c *conversion) wantEmpty() error {
+	if !c.cfg.OnlyEmpty {
+		return nil
+	}
+	entries, err := c.st.ReadDir(".")
+	for _, e := range entries {
+		if e.Name != stateDir && e.Name != lostFound {
+			return foreign(e.Name)
+		}
+	}
+	return err
+}
+
+// foreign is the error for what is in a directory that was to be empty.
+func foreign(name string) error {
+	return &ProblemsError{[]Problem{{name, "is in a directory that was to be empty"}}}
 }
 
 // giveUp ends a conversion that has encrypted nothing yet.

@@ -30,8 +30,9 @@ const (
 // of it.
 type InPlace struct {
 	CreateConfig
-	Observe func(convert.Progress) // nil hears nothing
-	Logger  *slog.Logger           // nil: nothing is logged
+	OnlyEmpty bool                   // see convert.Config
+	Observe   func(convert.Progress) // nil hears nothing
+	Logger    *slog.Logger           // nil: nothing is logged
 }
 
 // Encrypt makes a directory's plain files a volume in the same place, or goes
@@ -164,7 +165,7 @@ func (w *worker) config() convert.Config {
 	if size == 0 {
 		size = journal.DefaultSize
 	}
-	return convert.Config{Create: w.create, Open: w.open, Observe: w.p.Observe, VolumeBytes: size}
+	return convert.Config{Create: w.create, Open: w.open, Observe: w.p.Observe, VolumeBytes: size, OnlyEmpty: w.p.OnlyEmpty}
 }
 
 // create makes the volume, after it has proven the key.

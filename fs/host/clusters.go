@@ -108,6 +108,8 @@ func enableCluster(ctx context.Context, c *call, p EnableParams) (any, error) {
 	}
 	c.host.KeyTimeout = timeout
 	o := cluster.Enabling{Name: c.about.Cluster, Project: c.about.Project, Data: p.Data, Backing: p.Backing, Names: p.Names, JournalSize: p.JournalSize, Observe: c.observe()}
+	// It was looked at with the caller's rights: he may put things into it until root has taken it.
+	o.OnlyEmpty = c.Peer.UID != 0
 	if p.Plan {
 		plan, err := c.host.PlanEnable(ctx, o)
 		return Work{Plan: &plan}, err
