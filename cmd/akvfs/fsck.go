@@ -57,11 +57,12 @@ does so by itself every 30 days (-o scrub=, scrub-rate=). --no-key, --repair and
 leftovers are removed, header slots made anew from their twins, the keyring put
 back from keyring.json.prev if that is authentic, volume.json from a copy or from
 what else is authentic (--cluster NAME, if nothing tells the cluster's name), tag
-pages and blocks from what the journal still has of them. What is lost is listed, by file and range, and
-stays an error to whoever reads it. A journal that is damaged is left alone, as
-nobody knows all that it held: --accept-loss brings home what can be proven of
-it, lists what was lost by file and range, and makes a new one. --salvage copies what can be read of such
-files to DIR, with a list of the missing ranges in FILE` + fsck.MissingSuffix + `.
+pages and blocks from what the journal still has of them. What is lost is listed,
+by file and range, and stays an error to whoever reads it. A journal that is
+damaged is left alone, as nobody knows all that it held: --accept-loss brings
+home what can be proven of it, lists what was lost by file and range, and makes a
+new one. --salvage copies what can be read of such files to DIR, with a list of
+the missing ranges in FILE` + fsck.MissingSuffix + `.
 
 Interrupted with Ctrl-C, the command says with which --from it goes on.
 

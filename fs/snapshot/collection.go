@@ -228,7 +228,7 @@ func touch(st store.FS, name string) error {
 
 // publish makes the snapshot durable, and then gives it its name.
 func (p *partial) publish() error {
-	if err := store.RemoveAll(p.st, stagingName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.RemoveAll(p.st, stagingName); err != nil {
 		return err
 	}
 	if err := p.st.SyncAll(); err != nil {

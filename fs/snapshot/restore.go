@@ -396,7 +396,7 @@ func (r *restorer) journal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := store.RemoveAll(r.dst, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.RemoveAll(r.dst, dir); err != nil {
 		return err
 	}
 	if err := r.dst.Mkdir(dir, 0o700); err != nil {

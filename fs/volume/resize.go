@@ -97,11 +97,7 @@ func (v *Volume) replaceJournal(cfg journal.Config, before uint64) error {
 // removeNewJournal removes what a resize has left: the old journal, or a new
 // one that never took its place.
 func (v *Volume) removeNewJournal() error {
-	err := store.RemoveAll(v.st, newJournalDir)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil
-	}
-	return err
+	return store.RemoveAll(v.st, newJournalDir)
 }
 
 // RenewJournal puts a new journal in the place of one that is damaged, or
@@ -109,7 +105,7 @@ func (v *Volume) removeNewJournal() error {
 // old one's largest segment, as far as there is any. Nobody may have the volume
 // open. A crash leaves the volume with either.
 func RenewJournal(st store.FS, id uuid.UUID, keys Keys, before uint64) error {
-	if err := store.RemoveAll(st, newJournalDir); err != nil && !errors.Is(err, syscall.ENOENT) {
+	if err := store.RemoveAll(st, newJournalDir); err != nil {
 		return err
 	}
 	size, err := journal.SizeLeft(st, JournalDir)
@@ -129,8 +125,5 @@ func RenewJournal(st store.FS, id uuid.UUID, keys Keys, before uint64) error {
 	if err := st.SyncDir(MetaDir); err != nil {
 		return err
 	}
-	if err := store.RemoveAll(st, newJournalDir); err != nil && !errors.Is(err, syscall.ENOENT) {
-		return err
-	}
-	return nil
+	return store.RemoveAll(st, newJournalDir)
 }
