@@ -104,6 +104,10 @@ growth: require-root build ## measure against 10 to 10^5 files and 1 MiB to 100 
 differential-soak: require-root ## compare 5 million system calls with ext4 (DIFFERENTIALSTEPS); prints the first seed, for DIFFERENTIALSEED (needs root)
 	go test ./fs/fusefs -run TestDifferential -v -timeout 0 -differential.steps $(or $(DIFFERENTIALSTEPS),5000000) -differential.seed $(or $(DIFFERENTIALSEED),$(shell date +%s))
 
+.PHONY: directory-soak
+directory-soak: require-root ## a directory of 10^6 entries, through a mount (DIRECTORYENTRIES) (needs root)
+	go test ./fs/fusefs -run 'TestDirectory$$' -v -timeout 0 -directory.entries $(or $(DIRECTORYENTRIES),1000000)
+
 .PHONY: crash-soak
 crash-soak: ## cut the power at about 10^6 points (CRASHSEEDS=8000); prints the first seed, for CRASHFIRST=N
 	go test ./fs/volume -run TestPowerCut -v -timeout 0 -crash.seeds $(or $(CRASHSEEDS),8000) -crash.first $(or $(CRASHFIRST),$(shell date +%s))

@@ -35,6 +35,9 @@ var (
 	errNotName  = errors.New("it decrypts to what is not a file name")
 )
 
+// canonical refuses stray last bits.
+var canonical = base64.RawURLEncoding.Strict()
+
 // A NameCipher encrypts the elements of paths with AES-SIV (RFC 5297, with two
 // 256-bit keys and one associated data, empty). It is deterministic: a name
 // has one encryption in a whole volume, whatever its directory, so that a
@@ -74,6 +77,7 @@ func (c *NameCipher) Encrypt(name string) string {
 	}
 	var sealed []byte
 	var err error
+	thinOut()
 	secretly(func() { sealed, err = siv.EncryptDeterministically([]byte(name), nil) })
 	if err != nil {
 		panic(err) // it has none for a key of the right length and a short name
@@ -98,15 +102,15 @@ func (c *NameCipher) decrypt(encrypted string) (string, error) {
 	if siv == nil {
 		return "", ErrDestroyed
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(encrypted)
-	// The decoder lets line ends and stray last bits pass.
-	if err != nil || base64.RawURLEncoding.EncodeToString(sealed) != encrypted {
+	sealed, err := canonical.DecodeString(encrypted)
+	if err != nil || strings.ContainsAny(encrypted, "\r\n") { // which the decoder lets pass
 		return "", errNameForm
 	}
 	if len(sealed) <= sivSize || len(sealed) > sivSize+maxName {
 		return "", errNameForm
 	}
 	var plain []byte
+	thinOut()
 	secretly(func() { plain, err = siv.DecryptDeterministically(sealed, nil) })
 	if err != nil {
 		return "", ErrAuth

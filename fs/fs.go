@@ -42,13 +42,20 @@ type Options struct {
 	Openers  keymgr.Openers         // the key providers, by scheme
 	Provider keymgr.ProviderOptions // for each of them
 	Logger   *slog.Logger           // nil: nothing is logged
+
+	// NamesOnly is for who asks for nothing but names and types, which are the
+	// same whatever the journal holds: it is not read, which for one of 128 MiB
+	// takes as long as some ten thousand names. Sizes and times may be older
+	// ones, and files are not opened (errors.ErrUnsupported).
+	NamesOnly bool
 }
 
 // FS is the plaintext tree of a volume.
 type FS struct {
-	vol   *volume.Volume
-	keys  *keymgr.MasterKeys
-	store *store.Disk
+	vol       *volume.Volume
+	keys      *keymgr.MasterKeys
+	store     *store.Disk
+	namesOnly bool
 }
 
 var (
@@ -63,7 +70,7 @@ var (
 // (volume.ErrInUse if it is mounted), of keymgr.LoadKeyring and
 // keymgr.OpenKeyring, or the store's.
 func Open(ctx context.Context, backing string, opts Options) (_ *FS, err error) {
-	f := &FS{}
+	f := &FS{namesOnly: opts.NamesOnly}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -82,7 +89,7 @@ func Open(ctx context.Context, backing string, opts Options) (_ *FS, err error) 
 	if err != nil {
 		return nil, err
 	}
-	f.vol, err = volume.Open(f.store, f.keys, volume.Options{ReadOnly: true, Logger: opts.Logger})
+	f.vol, err = volume.Open(f.store, f.keys, volume.Options{ReadOnly: true, NoJournal: opts.NamesOnly, Logger: opts.Logger})
 	return f, err
 }
 
@@ -125,6 +132,9 @@ func (f *FS) Open(name string) (fs.File, error) {
 	case unix.S_IFDIR:
 		return &dir{fs: f, name: name, real: real, info: info}, nil
 	case unix.S_IFREG:
+		if f.namesOnly {
+			return nil, pathError("open", name, errors.ErrUnsupported)
+		}
 		h, err := f.vol.OpenFile(real, unix.O_RDONLY, 0, volume.Owner{})
 		if err != nil {
 			return nil, pathError("open", name, err)
@@ -204,8 +214,10 @@ func (f *FS) list(real string) ([]fs.DirEntry, error) {
 		return nil, pathError("readdir", real, err)
 	}
 	list := make([]fs.DirEntry, len(entries))
+	made := make([]entry, len(entries))
 	for i, e := range entries {
-		list[i] = &entry{fs: f, dir: real, name: e.Name, kind: fileMode(e.Type).Type()}
+		made[i] = entry{fs: f, dir: real, name: e.Name, kind: fileMode(e.Type).Type()}
+		list[i] = &made[i]
 	}
 	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return list, nil

@@ -302,3 +302,41 @@ func TestExample(t *testing.T) {
 		t.Errorf("it reads what is no volume: %s", out)
 	}
 }
+
+// TestNamesOnly: names and types need no journal. What was committed to one is
+// not shown then, and no file opens.
+func TestNamesOnly(t *testing.T) {
+	backing := newVolume(t, volume.NamesEncrypted, func(v *volume.Volume) {
+		must(t, v.Mkdir("d", 0o755, volume.Owner{}))
+		put(t, v, "d/file", []byte("content"))
+		must(t, v.Symlink("d", "link", volume.Owner{}))
+	})
+	crashed := filepath.Join(t.TempDir(), "crashed")
+	withVolume(t, backing, func(v *volume.Volume) {
+		put(t, v, "d/file", bytes.Repeat([]byte("x"), 10_000)) // committed, not at home
+		must(t, exec.Command("cp", "-a", backing, crashed).Run())
+	})
+	must(t, os.RemoveAll(filepath.Join(crashed, volume.JournalDir)))
+	if _, err := Open(t.Context(), crashed, options); err == nil {
+		t.Error("without a journal it opens")
+	}
+	opts := options
+	opts.NamesOnly = true
+	vol, err := Open(t.Context(), crashed, opts)
+	must(t, err)
+	defer vol.Close()
+	var names []string
+	must(t, fs.WalkDir(vol, ".", func(name string, d fs.DirEntry, err error) error {
+		names = append(names, fmt.Sprint(name, " ", d.Type()))
+		return err
+	}))
+	if got, want := fmt.Sprint(names), "[. d--------- d d--------- d/file ---------- link L---------]"; got != want {
+		t.Errorf("%s and not %s", got, want)
+	}
+	if _, err := vol.Open("link/file"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a file opened: %v", err)
+	}
+	if _, err := fs.ReadFile(vol, "d/file"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a file was read: %v", err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/convert"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/volume"
 )
@@ -102,17 +103,29 @@ func checkEnable(cmd *cobra.Command, o cluster.Enabling, timeout time.Duration) 
 
 // enable does or plans an encryption, with progress on a terminal.
 func (a *app) enable(ctx context.Context, f convertFlags, o cluster.Enabling, timeout time.Duration) error {
-	h, ctx, stop, err := a.clusterWork(ctx, timeout)
+	h, mine, ctx, stop, err := a.clusterWork(ctx, timeout)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	if !mine && f.trim {
+		return errTrim
+	}
 	if f.dryRun {
-		return a.plan(f, func() (convert.Plan, error) { return h.PlanEnable(ctx, o) })
+		return a.plan(f, func() (convert.Plan, error) {
+			if !mine {
+				return a.askPlan(ctx, host.MethodClusterEnable, enableParams(o, timeout, true))
+			}
+			return h.PlanEnable(ctx, o)
+		})
 	}
 	show, end := a.showConversion(f.json)
-	o.Observe = show
-	r, err := h.Enable(ctx, o)
+	var r cluster.Result
+	if o.Observe = show; mine {
+		r, err = h.Enable(ctx, o)
+	} else {
+		r, err = a.askWork(ctx, host.MethodClusterEnable, enableParams(o, timeout, false), show)
+	}
 	end()
 	if err != nil {
 		return a.stopped(err, "each file is there in full. The same command goes on, and `akvfs cluster disable` goes back")
@@ -129,17 +142,17 @@ func (a *app) enable(ctx context.Context, f convertFlags, o cluster.Enabling, ti
 }
 
 // clusterWork prepares this process for keys.
-func (a *app) clusterWork(ctx context.Context, timeout time.Duration) (cluster.Host, context.Context, context.CancelFunc, error) {
-	h, err := a.host()
+func (a *app) clusterWork(ctx context.Context, timeout time.Duration) (cluster.Host, bool, context.Context, context.CancelFunc, error) {
+	h, mine, err := a.mine()
 	if err != nil {
-		return h, nil, nil, err
+		return h, false, nil, nil, err
 	}
 	if err := harden(crypto.HardenProcess); err != nil {
-		return h, nil, nil, err
+		return h, false, nil, nil, err
 	}
 	h.KeyTimeout = timeout
 	ctx, stop := interruptible(ctx)
-	return h, ctx, stop, nil
+	return h, mine, ctx, stop, nil
 }
 
 func (a *app) plan(f convertFlags, do func() (convert.Plan, error)) error {
@@ -195,16 +208,27 @@ not disable or delete it in the vault before they are not needed any more.`,
 }
 
 func (a *app) disable(ctx context.Context, f convertFlags, name string, timeout time.Duration) error {
-	h, ctx, stop, err := a.clusterWork(ctx, timeout)
+	h, mine, ctx, stop, err := a.clusterWork(ctx, timeout)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	params := host.DisableParams{Of: host.Of{Cluster: name}, Timeout: timeout.String(), Plan: f.dryRun}
 	if f.dryRun {
-		return a.plan(f, func() (convert.Plan, error) { return h.PlanDisable(ctx, name) })
+		return a.plan(f, func() (convert.Plan, error) {
+			if !mine {
+				return a.askPlan(ctx, host.MethodClusterDisable, params)
+			}
+			return h.PlanDisable(ctx, name)
+		})
 	}
 	show, end := a.showConversion(f.json)
-	r, err := h.Disable(ctx, name, show)
+	var r cluster.Result
+	if mine {
+		r, err = h.Disable(ctx, name, show)
+	} else {
+		r, err = a.askWork(ctx, host.MethodClusterDisable, params, show)
+	}
 	end()
 	if err != nil {
 		return a.stopped(err, "each file is there in full. The same command goes on, and `akvfs cluster enable` goes back")
@@ -233,19 +257,11 @@ func newClusterList(a *app) *cobra.Command {
 		Example: "  akvfs cluster list\n  akvfs cluster list --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			all, bad, err := h.List()
+			infos, bad, err := a.clusters(ctx)
 			if err != nil {
 				return err
-			}
-			infos := []cluster.Info{}
-			for _, c := range all {
-				infos = append(infos, h.Describe(ctx, c))
 			}
 			if asJSON {
 				err = a.printJSON(infos)
@@ -290,17 +306,12 @@ func newClusterShow(a *app) *cobra.Command {
 		Args:              args("NAME"),
 		ValidArgsFunction: a.completeClusters,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			c, err := h.Load(given[0])
-			if err != nil {
-				return err
-			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			info := h.Describe(ctx, c)
+			info, err := a.showCluster(ctx, given[0])
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				return a.printJSON(info)
 			}

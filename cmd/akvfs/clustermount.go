@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/metrics"
 )
 
@@ -27,7 +30,10 @@ included; mount_options in the cluster's cluster.toml come before them.`,
 		Args:              oneOrTwo("NAME", "MOUNTPOINT"),
 		ValidArgsFunction: a.completeClusters,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			h, err := a.host()
+			h, mine, err := a.mine()
+			if err == nil && !mine { // which the service refuses, and says who does it
+				err = a.ask(cmd.Context(), host.MethodClusterMount, host.Of{Cluster: given[0]}, nil, nil)
+			}
 			if err != nil {
 				return err
 			}
@@ -78,16 +84,12 @@ the database first.`,
 			if wait < 0 {
 				return &usageError{cmd.CommandPath(), errors.New("--wait must not be negative")}
 			}
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			c, err := h.Load(given[0])
-			if err != nil {
-				return err
-			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			c, err := a.backingOf(ctx, given[0])
+			if err != nil {
+				return err
+			}
 			if err := a.unmount(ctx, c.Backing, wait); err != nil {
 				return fmt.Errorf("cluster %s: %w", c.Name, err)
 			}
@@ -96,4 +98,18 @@ the database first.`,
 	}
 	cmd.Flags().DurationVar(&wait, "wait", 5*time.Second, "how long to wait for those who use the mount")
 	return cmd
+}
+
+// backingOf finds a cluster whose volume is to be asked for. Of one that cannot
+// be described it is enough to know where that is.
+func (a *app) backingOf(ctx context.Context, name string) (cluster.Cluster, error) {
+	h, mine, err := a.mine()
+	if err != nil {
+		return cluster.Cluster{}, err
+	}
+	if mine {
+		return h.Load(name)
+	}
+	info, err := a.showCluster(ctx, name)
+	return info.Cluster, err
 }

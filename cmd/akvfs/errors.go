@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/akvfs/akvfs/fs/audit"
@@ -16,6 +17,7 @@ import (
 	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/highwater"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -61,7 +63,7 @@ type failure struct {
 // failures are looked through in order; the first that fits decides.
 var failures = []failure{
 	{"interrupted", is(context.Canceled), exitFailed, ""},
-	{"not permitted by the daemon", wire(control.CodeDenied), exitNotPermitted, "Run the command as root or as the user who mounted the volume, or have a role in the cluster's project granted: akvfs project update NAME --owner USER (or --viewer)."},
+	{"not permitted by the daemon", wire(control.CodeDenied), exitNotPermitted, "Run the command as root or as the user who mounted the volume, or have a role in the project granted: akvfs project update NAME --owner USER (or --viewer). docs/OPERATIONS.md (Roles) tells what each may do."},
 	{"older daemon", wire(control.CodeNoMethod, control.CodeVersion), exitFailed, "Unmount and mount the volume again, so that its daemon is of the same version as this command."},
 	{"bad request", wire(control.CodeBadRequest), exitUsage, ""},
 	{"daemon overloaded", wire(control.CodeOverload), exitFailed, "Try again in a moment."},
@@ -118,7 +120,7 @@ var failures = []failure{
 	{"not frozen", anyOf(as[*daemon.ThawedError](), wire(daemon.CodeNotFrozen)), exitFailed, "Freeze it again, with a longer --timeout if it thawed by itself, and take the snapshot of the disk anew; or keep this one, and let the mount recover it."},
 	{"snapshot there already", anyOf(as[*snapshot.ExistsError](), wire(daemon.CodeSnapshotExists)), exitUsage, "Choose another name, or delete that one first: akvfs snapshot delete VOLUME NAME."},
 	{"snapshot name", as[*snapshot.NameError](), exitUsage, "Choose another name, or leave it out: it is then the date and time."},
-	{"no such snapshot", as[*noSnapshotError](), exitFailed, "`akvfs snapshot list VOLUME` shows them."},
+	{"no such snapshot", as[*host.NoSnapshotError](), exitFailed, "`akvfs snapshot list VOLUME` shows them."},
 	{"volume too busy", anyOf(as[*snapshot.BusyError](), wire(daemon.CodeSnapshotBusy)), exitFailed, "Try again when less is written, give it more time (--max-hold), or keep snapshots on the volume's own XFS or btrfs, where nothing needs to be copied."},
 	{"snapshots in the volume", anyOf(as[*daemon.OverlapError](), wire(daemon.CodeSnapshotInside)), exitUsage, "Choose a directory beside it."},
 	{"restore not empty", as[*snapshot.NotEmptyError](), exitUsage, "A snapshot is restored to a new or an empty directory, and never over anything."},
@@ -142,7 +144,11 @@ var failures = []failure{
 	{"files not converted", as[*convert.FilesError](), exitFailed, "These files are as they were, all others are converted. Mend what is wrong with them and run the same command again."},
 
 	{"restoration interrupted", is(volume.ErrRestoring), exitNotVolume, "Run the same `akvfs snapshot restore` again: it goes on where it stopped."},
-	{"not this user's", as[*notOwnError](), exitNotPermitted, "Run the command as root. Roles in a project are for commands on its mounted volumes, such as akvfs status, lock and key rotate."},
+	{"not this user's", as[*notOwnError](), exitNotPermitted, "Run the command as root."},
+	{"not served", as[*notServedError](), exitNotPermitted, "Run the command as root, or have root start the host's service, which does it for users with a role: systemctl enable --now akvfs-host.socket."},
+	{"service there already", as[*control.TakenError](), exitInUse, "One is enough: it answers for all projects. `systemctl status akvfs-host` tells of it."},
+	{"changed meanwhile", as[*host.StaleError](), exitInUse, "Look at it again (akvfs project show NAME), and repeat the command."},
+	{"volume not told", as[*host.NoVolumeError](), exitNotVolume, "Run the command as root, and name the directory of the snapshots."},
 	{"no such project", noEntry("project"), exitFailed, "Configure it first: akvfs project configure NAME --key-id AKI. `akvfs help project configure` tells the rest; `akvfs project list` shows what there is."},
 	{"no such cluster", noEntry("cluster"), exitFailed, "`akvfs cluster list` shows what there is. To make one: akvfs cluster enable NAME --project P --data DIR."},
 	{"bad name", as[*confdir.NameError](), exitUsage, "A name is of 1 to 63 letters (a to z), digits, periods, hyphens and underscores, and begins with a letter or a digit."},
@@ -168,7 +174,7 @@ var failures = []failure{
 	{"newer format", anyOf(as[*volume.NewerFormatError](), as[*keymgr.NewerFormatError](), is(journal.ErrNewerFormat)), exitNotVolume, "It was made by a later version of akvfs. Use that version, or upgrade."},
 	{"keyring missing", is(keymgr.ErrNoKeyring), exitIntegrity, "Without its keyring a volume cannot be opened. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
 	{"keyring damaged", as[*keymgr.IntegrityError](), exitIntegrity, "The keyring is damaged, edited or of another volume. Restore .akvfs/keyring.json from a backup; .akvfs/keyring.json.prev may hold the one before."},
-	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is; `akvfs fsck VOLUME --salvage DIR` copies out what can be read. Restore the volume from a snapshot, or ask before anything is deleted: the rest of it is intact."},
+	{"journal damaged", as[*journal.CorruptError](), exitIntegrity, "What was committed last cannot be recovered as it is; `akvfs fsck VOLUME --salvage DIR` copies out what can be read. Restore the volume from a snapshot or a replica; where there is none, `akvfs fsck VOLUME --repair --accept-loss` gives up what cannot be had, and lists it."},
 	{"volume damaged", as[*volume.IntegrityError](), exitIntegrity, "The backing directory was changed from outside, or its disk is failing. Restore what is named from a backup."},
 
 	{"kernel too old", is(store.ErrNoOpenat2), exitFailed, "akvfs needs Linux 5.8 or later, and a sandbox around it must allow openat2."},
@@ -259,13 +265,34 @@ func problem(role daemon.Role, what daemon.Problem) func(error) bool {
 	}
 }
 
+// wireCode is by what the host's service names a kind of error to the command,
+// which then says what it says of its own.
+func (f failure) wireCode() string {
+	return "host." + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(f.name))
+}
+
+// errorCode names an error for the host's service.
+func errorCode(err error) string {
+	for _, f := range failures {
+		if f.is(err) {
+			return f.wireCode()
+		}
+	}
+	return control.CodeFailed
+}
+
 // diagnose gives an error its exit code and remedy.
 func diagnose(err error) (code int, remedy string) {
 	if err == nil {
 		return exitOK, ""
 	}
 	for _, f := range failures {
-		if f.is(err) {
+		if f.is(err) || wire(f.wireCode())(err) {
 			remedy = f.remedy
 			var usage *usageError
 			if errors.As(err, &usage) && remedy == "" {

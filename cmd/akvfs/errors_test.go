@@ -21,6 +21,7 @@ import (
 	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/highwater"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/metrics"
 	"github.com/akvfs/akvfs/fs/snapshot"
@@ -47,6 +48,10 @@ var diagnosed = []struct {
 	code int
 }{
 	{&notOwnError{"/etc/akvfs"}, "not this user's", 16},
+	{&notServedError{"/run/akvfs"}, "not served", 16},
+	{&control.TakenError{Name: "host"}, "service there already", 15},
+	{&host.StaleError{Project: "p"}, "changed meanwhile", 15},
+	{&host.NoVolumeError{Cluster: "c", Why: "w"}, "volume not told", 13},
 	{&confdir.NoEntryError{Noun: "project", Name: "p"}, "no such project", 1},
 	{&confdir.NoEntryError{Noun: "cluster", Name: "c"}, "no such cluster", 1},
 	{&confdir.NameError{Noun: "project", Name: "a/b"}, "bad name", 2},
@@ -100,7 +105,7 @@ var diagnosed = []struct {
 	{&snapshot.ExistsError{Name: "n"}, "snapshot there already", 2},
 	{&control.Error{Code: daemon.CodeSnapshotExists, Message: "m"}, "snapshot there already", 2},
 	{&snapshot.NameError{Name: ".n"}, "snapshot name", 2},
-	{&noSnapshotError{}, "no such snapshot", 1},
+	{&host.NoSnapshotError{}, "no such snapshot", 1},
 	{&snapshot.BusyError{}, "volume too busy", 1},
 	{&control.Error{Code: daemon.CodeSnapshotBusy, Message: "m"}, "volume too busy", 1},
 	{&daemon.OverlapError{}, "snapshots in the volume", 2},

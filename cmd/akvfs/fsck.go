@@ -31,6 +31,9 @@ const fsckName = "fsck"
 type fsckFlags struct {
 	keyFlags
 	noKey, repair bool
+	acceptLoss    bool
+	cluster       string
+	clusterGiven  bool
 	salvage, from string
 	jobs          int
 	rate          float64 // MiB a second
@@ -52,10 +55,14 @@ does so by itself every 30 days (-o scrub=, scrub-rate=). --no-key, --repair and
 
 --repair brings the journal home, and repairs what can be proven to be right:
 leftovers are removed, header slots made anew from their twins, the keyring put
-back from keyring.json.prev if that is authentic, tag pages and blocks from what
-the journal still has of them. What is lost is listed, by file and range, and
-stays an error to whoever reads it. --salvage copies what can be read of such
-files to DIR, with a list of the missing ranges in FILE` + fsck.MissingSuffix + `.
+back from keyring.json.prev if that is authentic, volume.json from a copy or from
+what else is authentic (--cluster NAME, if nothing tells the cluster's name), tag
+pages and blocks from what the journal still has of them. What is lost is listed,
+by file and range, and stays an error to whoever reads it. A journal that is
+damaged is left alone, as nobody knows all that it held: --accept-loss brings
+home what can be proven of it, lists what was lost by file and range, and makes a
+new one. --salvage copies what can be read of such files to DIR, with a list of
+the missing ranges in FILE` + fsck.MissingSuffix + `.
 
 Interrupted with Ctrl-C, the command says with which --from it goes on.
 
@@ -67,10 +74,12 @@ an akvfs volume, or a newer format; 15 in use.`,
 		Example: `  akvfs fsck /data/enc
   akvfs fsck /var/lib/mongodb --rate 50 --json
   akvfs fsck /data/enc --no-key
-  akvfs fsck /data/enc --repair --salvage /restore`,
+  akvfs fsck /data/enc --repair --salvage /restore
+  akvfs fsck /data/enc --repair --accept-loss`,
 		Args:              args("VOLUME"),
 		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, given []string) error {
+			f.clusterGiven = cmd.Flags().Changed("cluster")
 			if err := f.check(cmd); err != nil {
 				return err
 			}
@@ -82,6 +91,8 @@ an akvfs volume, or a newer format; 15 in use.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.noKey, "no-key", false, "use no keys, and leave out what needs them")
 	flags.BoolVar(&f.repair, "repair", false, "repair what can be proven")
+	flags.BoolVar(&f.acceptLoss, "accept-loss", false, "with --repair: give up what of a damaged journal cannot be brought home")
+	flags.StringVar(&f.cluster, "cluster", "", "with --repair: the cluster's `NAME`, for a volume.json that has to be made anew")
 	flags.StringVar(&f.salvage, "salvage", "", "copy what can be read of damaged files to `DIR`, which is missing or empty")
 	flags.StringVar(&f.from, "from", "", "go on at `PATH`, as an interrupted check has said")
 	flags.IntVar(&f.jobs, "jobs", 0, "how much to read at a time (default: one for each core)")
@@ -99,11 +110,16 @@ func (f *fsckFlags) check(cmd *cobra.Command) error {
 		wrong = errors.New("--repair and --salvage need the keys: leave out --no-key")
 	case f.noKey && f.from != "":
 		wrong = errors.New("--from is for a check with keys: leave out --no-key")
+	case (f.acceptLoss || f.clusterGiven) && !f.repair:
+		wrong = errors.New("--accept-loss and --cluster are for a repair: add --repair")
 	case f.jobs < 0 || f.jobs > math.MaxInt16:
 		wrong = fmt.Errorf("--jobs cannot be %d", f.jobs)
 	case !(f.rate >= 0) || f.rate > math.MaxInt32:
 		wrong = fmt.Errorf("--rate cannot be %s", strconv.FormatFloat(f.rate, 'g', -1, 64))
 	default:
+		if err := checkCluster(cmd, f.cluster); err != nil {
+			return err
+		}
 		return f.keyFlags.check(cmd)
 	}
 	return &usageError{cmd.CommandPath(), wrong}
@@ -115,7 +131,10 @@ func (f *fsckFlags) request() (r daemon.FsckRequest, err error) {
 		return r, &usageError{"akvfs " + fsckName, fmt.Errorf("--from: %w", err)}
 	}
 	r.Jobs, r.Rate = f.jobs, int64(f.rate*(1<<20))
-	r.NoKey, r.Repair = f.noKey, f.repair
+	r.NoKey, r.Repair, r.AcceptLoss = f.noKey, f.repair, f.acceptLoss
+	if f.clusterGiven {
+		r.Cluster = &f.cluster
+	}
 	if f.salvage != "" {
 		r.Salvage = &fsck.Salvage{Dir: f.salvage}
 		err = r.Salvage.Prepare()

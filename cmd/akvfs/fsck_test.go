@@ -109,6 +109,40 @@ func TestFsckStatus(t *testing.T) {
 	w.refused(13, "later version", "fsck", w.backing, "--no-key")
 }
 
+// TestFsckLostMetadata: volume.json and the journal, lost and made up for, with
+// what consent each takes.
+func TestFsckLostMetadata(t *testing.T) {
+	w := newVolume(t)
+	w.mount()
+	w.write(join(w.mountpoint, "f"), "hello")
+	w.unmount()
+	info := join(w.backing, ".akvfs", "volume.json")
+	was := w.read(info)
+	w.must(os.Remove(info))
+	w.fsck(4, w.backing)
+	w.fsck(1, w.backing, "--repair")
+	if w.read(info) != was {
+		t.Errorf("volume.json is another one: %s", w.read(info))
+	}
+	w.must(os.Remove(info))
+	w.must(os.Remove(info + ".prev"))
+	w.fsck(4, w.backing, "--repair")
+	w.refused(16, "--repair", "fsck", w.backing, "--cluster", "rs0")
+	w.fsck(1, w.backing, "--repair", "--cluster", "rs0")
+	w.fsck(0, w.backing)
+
+	w.must(os.Remove(join(w.backing, ".akvfs", "journal", "002")))
+	w.fsck(4, w.backing, "--repair")
+	w.refused(16, "--repair", "fsck", w.backing, "--accept-loss")
+	w.fsck(1, w.backing, "--repair", "--accept-loss")
+	w.fsck(0, w.backing)
+	w.mount()
+	if got := w.read(join(w.mountpoint, "f")); got != "hello" {
+		t.Errorf("%q", got)
+	}
+	w.unmount()
+}
+
 // TestFsckInterrupted: Ctrl-C ends a check of a mounted volume with the place
 // where it goes on.
 func TestFsckInterrupted(t *testing.T) {

@@ -48,7 +48,7 @@ func TestCommandNames(t *testing.T) {
 		"key", "key add", "key check", "key list", "key remove", "key rotate", "key usage", "lock", "ls",
 		"master-key", "master-key list", "master-key rotate", "mount", "stat", "status", "unlock", "unmount", "version", "cat",
 		"project", "project configure", "project update", "project show", "project list", "project disable", "project rotate-credential",
-		"cluster", "cluster enable", "cluster disable", "cluster list", "cluster show", "cluster mount", "cluster unmount",
+		"cluster", "cluster enable", "cluster disable", "cluster list", "cluster show", "cluster mount", "cluster unmount", "serve",
 	}
 	have := map[string]bool{}
 	for _, name := range got {

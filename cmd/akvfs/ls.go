@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -22,13 +22,13 @@ func newLs(a *app) *cobra.Command {
 		Short: "List files of a volume, mounted or not",
 		Long: `List what is in VOLUME, a backing directory, mount point or volume ID, or at
 PATHs in it. A PATH may be a pattern: *, ?, [a-z], {a,b}, and ** for any
-directories. An unmounted volume is opened with its key and only read; if its
-daemon was killed, it is recovered in memory.`,
+directories. An unmounted volume is opened with its key and only read; with -l,
+if its daemon was killed, it is recovered in memory.`,
 		Example: `  akvfs ls /data/enc
   akvfs ls -l -R /data/enc journal
   akvfs ls /data/enc '**/*.wt'`,
 	}
-	a.readCommand(cmd, func(ctx context.Context, t tree, paths []string) error {
+	a.listCommand(cmd, func() bool { return !l.long }, func(ctx context.Context, t tree, paths []string) error {
 		out := bufio.NewWriterSize(a.out, 64<<10)
 		l.ctx, l.tree, l.out = ctx, t, out
 		err := l.list(paths)
@@ -43,7 +43,7 @@ daemon was killed, it is recovered in memory.`,
 type lister struct {
 	ctx             context.Context
 	tree            tree
-	out             io.Writer
+	out             *bufio.Writer
 	long, recursive bool
 	headed          bool // something was printed that a heading has to keep off from
 }
@@ -72,19 +72,20 @@ func (l *lister) list(paths []string) error {
 	}
 	l.headed = len(files) > 0
 	for _, d := range dirs {
-		if err := l.directory(d, len(paths) > 1 || l.recursive); err != nil {
+		entries, err := l.tree.ReadDir(d)
+		if err == nil {
+			err = l.directory(d, entries, len(paths) > 1 || l.recursive)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lister) directory(name string, heading bool) error {
+// directory lists a directory that has been read.
+func (l *lister) directory(name string, entries []fs.DirEntry, heading bool) (err error) {
 	if err := l.ctx.Err(); err != nil {
-		return err
-	}
-	entries, err := l.tree.ReadDir(name)
-	if err != nil {
 		return err
 	}
 	if heading {
@@ -108,21 +109,56 @@ func (l *lister) directory(name string, heading bool) error {
 	if err := l.print(name, names, infos); err != nil || !l.recursive {
 		return err
 	}
+	return l.below(name, entries)
+}
+
+// below lists the directories among the entries of one, while the next few are
+// being read.
+func (l *lister) below(name string, entries []fs.DirEntry) error {
+	var dirs []string
 	for _, e := range entries {
 		if e.IsDir() {
-			if err := l.directory(path.Join(name, e.Name()), true); err != nil {
-				return err
-			}
+			dirs = append(dirs, path.Join(name, e.Name()))
+		}
+	}
+	var ahead []<-chan dirRead
+	for i, d := range dirs {
+		for next := i + len(ahead); next < len(dirs) && len(ahead) <= runtime.GOMAXPROCS(0); next++ {
+			ahead = append(ahead, l.read(dirs[next]))
+		}
+		r := <-ahead[0]
+		ahead = ahead[1:]
+		if r.err != nil {
+			return r.err
+		}
+		if err := l.directory(d, r.entries, true); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// dirRead is a directory that was read.
+type dirRead struct {
+	entries []fs.DirEntry
+	err     error
+}
+
+// read reads a directory beside what else is done.
+func (l *lister) read(name string) <-chan dirRead {
+	done := make(chan dirRead, 1)
+	go func() {
+		entries, err := l.tree.ReadDir(name)
+		done <- dirRead{entries, err}
+	}()
+	return done
 }
 
 // print prints a line for each name in a directory.
 func (l *lister) print(dir string, names []string, infos []fs.FileInfo) error {
 	if !l.long {
 		for _, n := range names {
-			if _, err := fmt.Fprintln(l.out, printable(n)); err != nil {
+			if _, err := l.out.WriteString(printable(n) + "\n"); err != nil {
 				return err
 			}
 		}

@@ -126,7 +126,7 @@ workload or managed identity, or from the Azure CLI.`,
 		newInit(a), newMount(a), newUnmount(a), newStatus(a), newLock(a), newUnlock(a),
 		newKey(a), newMasterKey(a), newSnapshot(a), newFreeze(a), newThaw(a), newFsck(a), newConvert(a), newDevKey(a),
 		newDevVolume(a),
-		newProject(a), newCluster(a),
+		newProject(a), newCluster(a), newServe(a),
 		newLs(a), newCat(a), newStat(a), newDu(a), newExport(a),
 		newVersion(a), newCompletion(a), newMountHelper(a), newMan(a),
 	)

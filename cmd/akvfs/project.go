@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/akvfs/akvfs/crypto"
-	"github.com/akvfs/akvfs/fs/cluster"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/keymgr/confdir"
 	"github.com/akvfs/akvfs/keymgr/project"
 )
@@ -188,7 +188,7 @@ a vault, and for trials and tests.`,
   akvfs project configure trial --key-id file:///root/key.json`,
 		Args: args("NAME"),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return a.changeProject(cmd, &f, given[0], "project.configure")
+			return a.changeProject(cmd, &f, given[0], host.MethodProjectConfigure)
 		},
 	}
 	f.add(cmd)
@@ -213,7 +213,7 @@ Another key: volumes that are there stay under the key that wraps them until
 		Args:              args("NAME"),
 		ValidArgsFunction: a.completeProjects,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return a.changeProject(cmd, &f, given[0], "project.update")
+			return a.changeProject(cmd, &f, given[0], host.MethodProjectUpdate)
 		},
 	}
 	f.add(cmd)
@@ -238,7 +238,7 @@ is proven, and nothing is changed.`,
 		Args:              args("NAME"),
 		ValidArgsFunction: a.completeProjects,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return a.changeProject(cmd, &f, given[0], "project.rotate-credential")
+			return a.changeProject(cmd, &f, given[0], host.MethodProjectRotate)
 		},
 	}
 	f.addCredential(cmd)
@@ -247,7 +247,7 @@ is proven, and nothing is changed.`,
 
 // changeProject proves a configuration and stores it.
 func (a *app) changeProject(cmd *cobra.Command, f *projectFlags, name, action string) error {
-	h, err := a.host()
+	h, mine, err := a.mine()
 	if err != nil {
 		return err
 	}
@@ -262,17 +262,23 @@ func (a *app) changeProject(cmd *cobra.Command, f *projectFlags, name, action st
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
-	unlock, err := lockProject(h, name, action)
+	var by changer = &ownProject{host: h, name: name, action: action}
+	if !mine {
+		by = &servedProject{app: a, name: name, action: action}
+	}
+	before, err := by.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	base, err := a.baseConfig(h, name, action, f.from)
-	if err != nil {
-		return err
+	defer by.end()
+	base := before
+	if f.from != "" {
+		if base, err = readConfig(f.from); err != nil {
+			return err
+		}
 	}
 	change := project.Change{Config: f.over(cmd, base), Timeout: f.timeout, Env: h.Env}
-	if action == "project.rotate-credential" {
+	if action == host.MethodProjectRotate {
 		change.Config = f.overCredential(cmd, base)
 		if f.config.Credential.Expires != "" || f.secretFile != "" {
 			change.Config.Credential.Expires = f.config.Credential.Expires
@@ -284,42 +290,8 @@ func (a *app) changeProject(cmd *cobra.Command, f *projectFlags, name, action st
 		}
 		defer clear(change.Secret)
 	}
-	var report project.Report
-	err = h.Recorded(action, name, "", func() (err error) {
-		report, err = h.Projects().Apply(ctx, name, change)
-		return err
-	})
-	return a.reportChange(h, name, action, base, change.Config, report, f.json, err)
-}
-
-// lockProject takes a project's lock, but makes no directory for one that is
-// not there.
-func lockProject(h cluster.Host, name, action string) (unlock func(), err error) {
-	if action != "project.configure" {
-		if _, err := h.Projects().Load(name); err != nil {
-			return nil, err
-		}
-	}
-	return h.Projects().Lock(name, false)
-}
-
-// baseConfig is what the flags are laid over.
-func (a *app) baseConfig(h cluster.Host, name, action, from string) (c project.Config, err error) {
-	if action == "project.configure" {
-		if err := h.Projects().Absent(name); err != nil {
-			return c, err
-		}
-	} else {
-		p, err := h.Projects().Load(name)
-		if err != nil {
-			return c, err
-		}
-		c = p.Config
-	}
-	if from != "" {
-		return readConfig(from)
-	}
-	return c, nil
+	changed, err := by.apply(ctx, change)
+	return a.reportChange(name, action, base, change.Config, changed, f.json, err)
 }
 
 // readConfig reads a configuration that may lack what flags will give.
@@ -347,7 +319,7 @@ func needsSecret(c project.Config, f *projectFlags, action string) bool {
 	}
 	// A file elsewhere is renewed by whoever put it there.
 	elsewhere := strings.HasPrefix(cr.SecretFile, "/")
-	return cr.SecretFile == "" || action == "project.rotate-credential" && !elsewhere
+	return cr.SecretFile == "" || action == host.MethodProjectRotate && !elsewhere
 }
 
 func newProjectDisable(a *app) *cobra.Command {
@@ -365,13 +337,18 @@ with this key only. The command names the snapshots that it knows of.`,
 		Args:              args("NAME"),
 		ValidArgsFunction: a.completeProjects,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			h, err := a.host()
+			h, mine, err := a.mine()
 			if err != nil {
 				return err
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			snapshots, err := h.DisableProject(ctx, given[0])
+			var snapshots []string
+			if mine {
+				snapshots, err = h.DisableProject(ctx, given[0])
+			} else {
+				err = a.ask(ctx, host.MethodProjectDisable, host.Of{Project: given[0]}, &snapshots, nil)
+			}
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/akvfs/akvfs/fs/cluster"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/keymgr/project"
 )
 
@@ -22,7 +24,8 @@ func absolute(path string) string {
 }
 
 // reportChange prints what was proven and what came of it.
-func (a *app) reportChange(h cluster.Host, name, action string, before, after project.Config, r project.Report, asJSON bool, err error) error {
+func (a *app) reportChange(name, action string, before, after project.Config, changed host.Changed, asJSON bool, err error) error {
+	r := changed.Report
 	if asJSON && len(r.Checks) > 0 {
 		if also := a.printJSON(r); also != nil {
 			return also
@@ -48,17 +51,17 @@ func (a *app) reportChange(h cluster.Host, name, action string, before, after pr
 	if _, err := fmt.Fprintf(a.out, done, name); err != nil {
 		return err
 	}
-	return a.tellOldKey(h, name, before, after)
+	return a.tellOldKey(changed.Clusters, before, after)
 }
 
 // tellOldKey reminds of volumes that another key still wraps.
-func (a *app) tellOldKey(h cluster.Host, name string, before, after project.Config) error {
+func (a *app) tellOldKey(of []cluster.Cluster, before, after project.Config) error {
 	if before.KeyID == "" || before.KeyID == after.KeyID {
 		return nil
 	}
-	of, err := h.OfProject(name)
+	var err error
 	for _, c := range of {
-		fmt.Fprintf(a.out, "Cluster %s is still under %s. Rotate it: akvfs key rotate %s --to %s\n", c.Name, before.KeyID, c.Backing, after.KeyID)
+		_, err = fmt.Fprintf(a.out, "Cluster %s is still under %s. Rotate it: akvfs key rotate %s --to %s\n", c.Name, before.KeyID, c.Backing, after.KeyID)
 	}
 	return err
 }
@@ -126,15 +129,6 @@ func grantLines(c project.Config, check project.Check) []string {
 	}
 }
 
-// shown is a project as it is shown: where its secret is, and not what.
-type shown struct {
-	Name string `json:"name"`
-	Path string `json:"path"`
-	project.Config
-	Clusters []string `json:"clusters"`
-	Error    string   `json:"error,omitempty"`
-}
-
 func newProjectShow(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -146,16 +140,13 @@ NAME" proves what is configured.`,
 		Example:           "  akvfs project show acme\n  akvfs project show acme --json",
 		Args:              args("NAME"),
 		ValidArgsFunction: a.completeProjects,
-		RunE: func(_ *cobra.Command, given []string) error {
-			h, err := a.host()
+		RunE: func(cmd *cobra.Command, given []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			s, err := a.showProject(ctx, given[0])
 			if err != nil {
 				return err
 			}
-			p, err := h.Projects().Load(given[0])
-			if err != nil {
-				return err
-			}
-			s := show(h, p)
 			if asJSON {
 				return a.printJSON(s)
 			}
@@ -166,19 +157,23 @@ NAME" proves what is configured.`,
 	return cmd
 }
 
-func show(h cluster.Host, p project.Project) shown {
-	s := shown{Name: p.Name, Path: p.Path(), Config: p.Config, Clusters: []string{}}
-	of, err := h.OfProject(p.Name)
+func (a *app) showProject(ctx context.Context, name string) (s host.Project, err error) {
+	h, mine, err := a.mine()
 	if err != nil {
-		s.Error = err.Error()
+		return s, err
 	}
-	for _, c := range of {
-		s.Clusters = append(s.Clusters, c.Name)
+	if !mine {
+		err = a.ask(ctx, host.MethodProjectShow, host.Of{Project: name}, &s, nil)
+		return s, err
 	}
-	return s
+	p, err := h.Projects().Load(name)
+	if err != nil {
+		return s, err
+	}
+	return host.Show(h, p), nil
 }
 
-func printProject(w io.Writer, s shown) error {
+func printProject(w io.Writer, s host.Project) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
@@ -234,23 +229,12 @@ func newProjectList(a *app) *cobra.Command {
 		Short:   "List the projects of this host",
 		Example: "  akvfs project list\n  akvfs project list --json",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			h, err := a.host()
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			all, err := a.projects(ctx)
 			if err != nil {
 				return err
-			}
-			names, err := h.Projects().Names()
-			if err != nil {
-				return err
-			}
-			all := []shown{}
-			for _, name := range names {
-				p, err := h.Projects().Load(name)
-				s := show(h, p)
-				if s.Name = name; err != nil {
-					s.Error = err.Error()
-				}
-				all = append(all, s)
 			}
 			if asJSON {
 				return a.printJSON(all)
@@ -262,7 +246,19 @@ func newProjectList(a *app) *cobra.Command {
 	return cmd
 }
 
-func printProjects(w io.Writer, all []shown) error {
+func (a *app) projects(ctx context.Context) (all []host.Project, err error) {
+	h, mine, err := a.mine()
+	switch {
+	case err != nil:
+		return nil, err
+	case !mine:
+		err = a.ask(ctx, host.MethodProjectList, nil, &all, nil)
+		return all, err
+	}
+	return host.Projects(h, func(string) bool { return true })
+}
+
+func printProjects(w io.Writer, all []host.Project) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(w, "No project is configured.")
 		return err

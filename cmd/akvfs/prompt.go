@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -23,7 +24,6 @@ func (a *app) askSecret(ctx context.Context, cmd *cobra.Command, question string
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(tty, question)
 	type answer struct {
 		secret []byte
 		err    error
@@ -33,6 +33,8 @@ func (a *app) askSecret(ctx context.Context, cmd *cobra.Command, question string
 		secret, err := term.ReadPassword(fd)
 		answered <- answer{secret, err}
 	}()
+	untilQuiet(fd, before)
+	fmt.Fprint(tty, question)
 	select {
 	case got := <-answered:
 		fmt.Fprintln(tty)
@@ -44,6 +46,17 @@ func (a *app) askSecret(ctx context.Context, cmd *cobra.Command, question string
 		// Who interrupts is not to be left with a terminal that echoes nothing.
 		fmt.Fprintln(tty)
 		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
+}
+
+// untilQuiet waits until a terminal has left a state: until ReadPassword has
+// turned the echo off, which whoever is interrupted before puts back too early.
+func untilQuiet(fd int, before *term.State) {
+	const patience = time.Second // where the echo was off before
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) {
+		if now, err := term.GetState(fd); err != nil || *now != *before {
+			return
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/export"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/volume"
 )
@@ -129,10 +130,10 @@ func (a *app) collections(ctx context.Context, name string, do func(c *snapshot.
 		known.Dirs = []string{dir}
 		if c, openErr := snapshot.OpenCollection(dir, false); openErr == nil {
 			all, _, _ := c.List()
-			c.Close()
-			if len(all) > 0 {
+			if len(all) > 0 || c.Marked() {
 				err = nil
 			}
+			c.Close()
 		}
 	}
 	if err != nil {
@@ -155,13 +156,6 @@ func (a *app) collections(ctx context.Context, name string, do func(c *snapshot.
 	return nil
 }
 
-// noSnapshotError says that a volume has no snapshot of a name.
-type noSnapshotError struct{ volume, name string }
-
-func (e *noSnapshotError) Error() string {
-	return fmt.Sprintf("volume %s has no snapshot %q", e.volume, e.name)
-}
-
 // withSnapshot finds a volume's snapshot by its name.
 func (a *app) withSnapshot(ctx context.Context, name, which string, do func(c *snapshot.Collection, s *snapshot.Snapshot) error) error {
 	if err := snapshot.CheckName(which); err != nil {
@@ -180,27 +174,29 @@ func (a *app) withSnapshot(ctx context.Context, name, which string, do func(c *s
 		return true, do(c, s)
 	})
 	if err == nil && !found {
-		err = &noSnapshotError{name, which}
+		err = &host.NoSnapshotError{Volume: name, Name: which}
 	}
 	return err
 }
 
-// snapshotListing is what `snapshot list --json` prints for each.
-type snapshotListing struct {
-	Dir string `json:"dir"`
-	*snapshot.Manifest
-}
-
 // allSnapshots lists a volume's snapshots. Damaged ones are told of at once.
-func (a *app) allSnapshots(ctx context.Context, name string) (all []snapshotListing, err error) {
-	all = []snapshotListing{}
+func (a *app) allSnapshots(ctx context.Context, name string) (all []host.Snapshot, err error) {
+	if a.served(ctx, name) {
+		var r host.Snapshots
+		err := a.ask(ctx, host.MethodSnapshotList, volumeOf(name), &r, nil)
+		for _, d := range r.Damaged {
+			fmt.Fprintf(a.err, "akvfs: %s\n", d)
+		}
+		return r.Snapshots, err
+	}
+	all = []host.Snapshot{}
 	err = a.collections(ctx, name, func(c *snapshot.Collection) (bool, error) {
 		found, damaged, err := c.List()
 		for _, d := range damaged {
 			fmt.Fprintf(a.err, "akvfs: %v\n", d)
 		}
 		for _, s := range found {
-			all = append(all, snapshotListing{s.Dir, s.Manifest})
+			all = append(all, host.Snapshot{Dir: s.Dir, Manifest: s.Manifest})
 		}
 		return false, err
 	})
@@ -250,28 +246,38 @@ func newSnapshotShow(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return a.withSnapshot(ctx, given[0], given[1], func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
-				if f.json {
-					return a.printJSON(snapshotListing{s.Dir, s.Manifest})
-				}
-				return a.printSnapshot(ctx, s)
-			})
+			s, err := a.showSnapshot(ctx, given[0], given[1])
+			if err != nil {
+				return err
+			}
+			if f.json {
+				return a.printJSON(s.Snapshot)
+			}
+			return a.printSnapshot(s)
 		},
 	}
 	f.addJSON(cmd)
 	return cmd
 }
 
-func (a *app) printSnapshot(ctx context.Context, s *snapshot.Snapshot) error {
-	var l daemon.KeyListing
-	if err := a.keyCall(ctx, keyFlags{}, s.Dir, daemon.MethodKeyList, nil, &l, nil); err != nil {
-		return err
+func (a *app) showSnapshot(ctx context.Context, name, which string) (r host.ShownSnapshot, err error) {
+	if a.served(ctx, name) {
+		err = a.ask(ctx, host.MethodSnapshotShow, host.SnapshotParams{Of: volumeOf(name), Name: which}, &r, nil)
+		return r, err
 	}
+	err = a.withSnapshot(ctx, name, which, func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
+		r.Snapshot = host.Snapshot{Dir: s.Dir, Manifest: s.Manifest}
+		return a.keyCall(ctx, keyFlags{}, s.Dir, daemon.MethodKeyList, nil, &r.Keys, nil)
+	})
+	return r, err
+}
+
+func (a *app) printSnapshot(s host.ShownSnapshot) error {
 	m := s.Manifest
 	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "name\t%s\ndirectory\t%s\nvolume\t%s\ncluster\t%s\nmade\t%s\n", m.Name, s.Dir, m.Volume, m.Cluster, clock(m.Created))
 	fmt.Fprintf(t, "objects\t%d\nbytes\t%d\nwriters held for\t%s\ntook\t%s\n", m.Objects, m.Bytes, micros(m.Held), micros(m.Took))
-	for _, mk := range l.MasterKeys {
+	for _, mk := range s.Keys.MasterKeys {
 		for _, k := range mk.Wraps {
 			fmt.Fprintf(t, "master key %s\topened by %s version %s, of %s\n", mk.ID, k.KeyID, k.Version, clock(k.Created))
 		}
@@ -296,23 +302,36 @@ btrfs, blocks are shared with the snapshot.`,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
-			return a.withSnapshot(ctx, given[0], given[1], func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
-				bar := newProgress(a.err)
-				defer bar.end()
-				if err := snapshot.Restore(ctx, s, given[2], bar.snapshot); err != nil {
-					return a.stopped(err, "the same command goes on where it stopped")
-				}
-				bar.end()
-				// What another volume in this place was says nothing about this one.
-				if err := daemon.ForgetSeen(a.stateDir(), s.Manifest.Volume, given[2]); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintf(a.out, "%s: %d objects, %d bytes of snapshot %s\n", given[2], s.Manifest.Objects, s.Manifest.Bytes, s.Manifest.Name)
-				return err
-			})
+			bar := newProgress(a.err)
+			defer bar.end()
+			m, err := a.restore(ctx, given[0], given[1], given[2], bar)
+			if err != nil {
+				return a.stopped(err, "the same command goes on where it stopped")
+			}
+			bar.end()
+			_, err = fmt.Fprintf(a.out, "%s: %d objects, %d bytes of snapshot %s\n", given[2], m.Objects, m.Bytes, m.Name)
+			return err
 		},
 	}
 	return cmd
+}
+
+func (a *app) restore(ctx context.Context, name, which, dir string, bar *progress) (m *snapshot.Manifest, err error) {
+	if a.served(ctx, name) {
+		var r host.Snapshot
+		params := host.RestoreParams{SnapshotParams: host.SnapshotParams{Of: volumeOf(name), Name: which}, Dir: absolute(dir)}
+		err := askFor(ctx, a, host.MethodSnapshotRestore, params, &r, bar.snapshot)
+		return r.Manifest, err
+	}
+	err = a.withSnapshot(ctx, name, which, func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
+		m = s.Manifest
+		if err := snapshot.Restore(ctx, s, dir, bar.snapshot); err != nil {
+			return err
+		}
+		// What another volume in this place was says nothing about this one.
+		return daemon.ForgetSeen(a.stateDir(), m.Volume, dir)
+	})
+	return m, err
 }
 
 func newSnapshotDelete(a *app) *cobra.Command {
@@ -326,6 +345,9 @@ func newSnapshotDelete(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			if a.served(ctx, given[0]) {
+				return a.ask(ctx, host.MethodSnapshotDelete, host.SnapshotParams{Of: volumeOf(given[0]), Name: given[1]}, nil, nil)
+			}
 			return a.withSnapshot(ctx, given[0], given[1], func(c *snapshot.Collection, s *snapshot.Snapshot) error {
 				return c.Delete(s.Manifest.Name)
 			})

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 )
 
 // snapshots are the names that list prints.
 func (w *world) snapshots(args ...string) []string {
 	w.t.Helper()
-	var all []snapshotListing
+	var all []host.Snapshot
 	w.must(json.Unmarshal([]byte(w.ok(append([]string{"snapshot", "list", "--json"}, args...)...).out), &all))
 	names := []string{}
 	for _, s := range all {
@@ -78,9 +79,14 @@ func TestSnapshotCommands(t *testing.T) {
 		t.Errorf("pruned: %s", out)
 	}
 	w.ok("snapshot", "delete", collection, "three")
-	if entries, err := os.ReadDir(collection); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(collection); err != nil || len(entries) != 1 || entries[0].Name() != ".akvfs-snapshots" {
 		t.Errorf("left: %v, %v", entries, err)
 	}
+	if out := w.ok("snapshot", "list", collection, "--json").out; strings.TrimSpace(out) != "[]" {
+		t.Errorf("of a directory without snapshots: %s", out)
+	}
+	w.ok("snapshot", "prune", collection, "--keep", "1")
+	w.refused(13, "", "snapshot", "list", t.TempDir())
 	flipped := join(other, "two")
 	w.must(filepath.WalkDir(flipped, func(name string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() && !strings.Contains(name, ".akvfs") {

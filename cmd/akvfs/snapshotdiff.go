@@ -78,12 +78,12 @@ func (a *app) diffTrees(ctx context.Context, old, now string, same snapshot.Same
 	if old == now {
 		return []snapshot.Change{}, nil
 	}
-	was, err := a.openTree(ctx, old, timeout)
+	was, err := a.openTree(ctx, old, openOptions{timeout: timeout})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, was.Close()) }()
-	is, err := a.openTree(ctx, now, timeout)
+	is, err := a.openTree(ctx, now, openOptions{timeout: timeout})
 	if err != nil {
 		return nil, err
 	}

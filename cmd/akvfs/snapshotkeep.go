@@ -5,16 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/snapshot"
-	"github.com/akvfs/akvfs/fs/store"
 )
 
 // damagedError says that a snapshot is not what it was made.
@@ -56,24 +54,7 @@ What is damaged is listed, and the exit status is 14.`,
 			if v.input != "" {
 				return a.verifyStream(ctx, cmd, v.input, f.json)
 			}
-			return a.withSnapshot(ctx, given[0], given[1], func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
-				r, err := a.verify(ctx, s, v, f.timeout)
-				if err != nil {
-					return a.stopped(err, "with --resume, the same command goes on where it stopped")
-				}
-				if f.json {
-					err = a.printJSON(r)
-				} else {
-					for _, d := range r.Damages {
-						fmt.Fprintln(a.out, d)
-					}
-					_, err = fmt.Fprintf(a.out, "snapshot %s: %s\n", s.Manifest.Name, r.Summary())
-				}
-				if err == nil && len(r.Damages) > 0 {
-					err = &damagedError{s.Manifest.Name}
-				}
-				return err
-			})
+			return a.verifySnapshot(ctx, given[0], given[1], v, f)
 		},
 	}
 	cmd.Flags().BoolVar(&v.noKey, "no-key", false, "use no keys, and leave out what needs them")
@@ -90,36 +71,54 @@ type verification struct {
 	input         string // a stream's file
 }
 
-// verify proves a snapshot as far as noKey allows.
-func (a *app) verify(ctx context.Context, s *snapshot.Snapshot, v verification, timeout time.Duration) (_ *snapshot.Report, err error) {
+func (a *app) verifySnapshot(ctx context.Context, name, which string, v verification, f keyFlags) error {
 	bar := newProgress(a.err)
 	defer bar.end()
-	st, err := store.OpenDisk(s.Dir)
+	r, err := a.verify(ctx, name, which, v, f.timeout, bar)
 	if err != nil {
-		return nil, err
+		if r != nil {
+			for _, d := range r.Damages { // which may be why
+				fmt.Fprintln(a.err, d)
+			}
+		}
+		return a.stopped(err, "with --resume, the same command goes on where it stopped")
 	}
-	defer st.Close()
-	r, err := snapshot.Verify(ctx, st, bar.snapshot)
-	if err != nil || v.noKey {
+	bar.end()
+	if f.json {
+		err = a.printJSON(r)
+	} else {
+		for _, d := range r.Damages {
+			fmt.Fprintln(a.out, d)
+		}
+		_, err = fmt.Fprintf(a.out, "snapshot %s: %s\n", which, r.Summary())
+	}
+	if err == nil && len(r.Damages) > 0 {
+		err = &damagedError{which}
+	}
+	return err
+}
+
+// verify proves a snapshot as far as noKey allows.
+func (a *app) verify(ctx context.Context, name, which string, v verification, timeout time.Duration, bar *progress) (r *snapshot.Report, err error) {
+	if a.served(ctx, name) {
+		params := host.VerifyParams{
+			SnapshotParams: host.SnapshotParams{Of: volumeOf(name), Name: which}, NoKey: v.noKey, Resume: v.resume, Timeout: timeout.String(),
+		}
+		err = askFor(ctx, a, host.MethodSnapshotVerify, params, &r, bar.snapshot)
 		return r, err
 	}
-	if err := harden(crypto.HardenProcess); err != nil {
-		return nil, err
-	}
-	plain, err := a.openUnmounted(ctx, s.Dir, timeout)
-	if err != nil {
-		for _, d := range r.Damages { // which may be why
-			fmt.Fprintln(a.err, d)
+	if !v.noKey {
+		if err := harden(crypto.HardenProcess); err != nil {
+			return nil, err
 		}
-		return nil, err
 	}
-	defer func() { err = errors.Join(err, plain.Close()) }()
-	proofs, err := snapshot.OpenProofs(filepath.Join(a.stateDir(), "verify"), s.Manifest, v.resume)
-	if err != nil {
-		return nil, err
-	}
-	err = snapshot.VerifyBlocks(ctx, st, plain.Keys(), plain, r, proofs, bar.snapshot)
-	return r, errors.Join(err, proofs.Close(err != nil))
+	err = a.withSnapshot(ctx, name, which, func(_ *snapshot.Collection, s *snapshot.Snapshot) (err error) {
+		r, err = host.Verify(ctx, s, host.Verification{
+			Access: a.access(s.Dir, timeout), NoKey: v.noKey, Resume: v.resume, Progress: bar.snapshot,
+		})
+		return err
+	})
+	return r, err
 }
 
 // verifyStream verifies a stream in a file, or of standard input.
@@ -190,28 +189,25 @@ deleted. What is deleted is listed.`,
 
 // prune deletes what is old, the oldest first, of all collections together.
 func (a *app) prune(ctx context.Context, name string, keep int, age time.Duration, dry bool) error {
+	gone := func(s host.Snapshot) { fmt.Fprintf(a.out, "%s\t%s\n", s.Name, s.Dir) }
+	if a.served(ctx, name) {
+		params := host.PruneParams{Of: volumeOf(name), Keep: keep, OlderThan: age.String(), DryRun: dry}
+		return askFor(ctx, a, host.MethodSnapshotPrune, params, nil, gone)
+	}
 	all, err := a.allSnapshots(ctx, name)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(x, y snapshotListing) int { return x.Created.Compare(y.Created) })
-	for i, s := range all {
-		if i >= len(all)-keep || age > 0 && time.Since(s.Created) < age {
-			continue
-		}
+	for _, s := range host.Prunable(all, keep, age, time.Now()) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if !dry {
-			c, err := snapshot.OpenCollection(filepath.Dir(s.Dir), false)
-			if err == nil {
-				err = errors.Join(c.Delete(s.Name), c.Close())
-			}
-			if err != nil {
+			if err := host.DeleteSnapshot(s); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintf(a.out, "%s\t%s\n", s.Name, s.Dir)
+		gone(s)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/akvfs/akvfs/fs/daemon"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/volume"
 )
@@ -122,7 +123,7 @@ A stream with the difference from an older snapshot needs that one beside it.`,
 				return err
 			}
 			if f.json {
-				return a.printJSON(snapshotListing{s.Dir, s.Manifest})
+				return a.printJSON(host.Snapshot{Dir: s.Dir, Manifest: s.Manifest})
 			}
 			_, err = fmt.Fprintf(a.out, "snapshot %s: %d objects, %d bytes\n%s\n", s.Manifest.Name, s.Manifest.Objects, s.Manifest.Bytes, s.Dir)
 			return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -17,12 +18,10 @@ import (
 
 	"github.com/akvfs/akvfs/crypto"
 	akvfs "github.com/akvfs/akvfs/fs"
-	"github.com/akvfs/akvfs/fs/audit"
 	"github.com/akvfs/akvfs/fs/daemon"
 	"github.com/akvfs/akvfs/fs/export"
+	"github.com/akvfs/akvfs/fs/host"
 	"github.com/akvfs/akvfs/fs/snapshot"
-	"github.com/akvfs/akvfs/fs/volume"
-	"github.com/akvfs/akvfs/keymgr"
 )
 
 // tree is the plaintext of a volume, mounted or not.
@@ -66,7 +65,7 @@ func (m *mountTree) Xattrs(name string) (map[string][]byte, error) {
 
 // openTree opens a volume for reading: through its mount if it is mounted,
 // else by its keys, without a mount.
-func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) (tree, error) {
+func (a *app) openTree(ctx context.Context, name string, o openOptions) (tree, error) {
 	s, err := daemon.StatusOf(ctx, a.runDirFor(name), name)
 	if err != nil {
 		return nil, err
@@ -82,58 +81,48 @@ func (a *app) openTree(ctx context.Context, name string, timeout time.Duration) 
 	if err := harden(crypto.HardenProcess); err != nil {
 		return nil, err
 	}
-	return a.openUnmounted(ctx, s.Backing, timeout)
+	return a.openUnmounted(ctx, s.Backing, o)
 }
 
 // openUnmounted opens the volume in a backing directory by its keys, and has
 // that put on record.
-func (a *app) openUnmounted(ctx context.Context, backing string, timeout time.Duration) (f *akvfs.FS, err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	c := &daemon.KeyClient{RunDir: a.runDir(), StateDir: a.stateDir()}
-	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.openersFor(backing), Provider: keymgr.ProviderOptions{Timeout: timeout}})
-		return err
-	})
-	if err == nil {
-		return f, nil
-	}
-	if f != nil {
-		err = errors.Join(err, f.Close())
-	}
-	return nil, openError(backing, err)
+func (a *app) openUnmounted(ctx context.Context, backing string, o openOptions) (*akvfs.FS, error) {
+	access := a.access(backing, o.timeout)
+	access.NamesOnly = o.namesOnly
+	return access.Open(ctx, backing)
+}
+
+// access is this process's to the volumes that lie where one does.
+func (a *app) access(path string, timeout time.Duration) host.Access {
+	return host.Access{RunDir: a.runDir(), StateDir: a.stateDir(), Openers: a.openersFor(path), KeyTimeout: timeout}
 }
 
 // openTreeAt opens a volume, or a snapshot of it, for reading.
-func (a *app) openTreeAt(ctx context.Context, name, at string, timeout time.Duration) (t tree, err error) {
+func (a *app) openTreeAt(ctx context.Context, name, at string, o openOptions) (t tree, err error) {
 	if at == "" {
-		return a.openTree(ctx, name, timeout)
+		return a.openTree(ctx, name, o)
 	}
 	err = a.withSnapshot(ctx, name, at, func(_ *snapshot.Collection, s *snapshot.Snapshot) error {
-		t, err = a.openTree(ctx, s.Dir, timeout)
+		t, err = a.openTree(ctx, s.Dir, o)
 		return err
 	})
 	return t, err
 }
 
-// openError says which volume an error of package fs is about, where it does not.
-func openError(backing string, err error) error {
-	var key *keymgr.KeyError
-	var keyring *keymgr.IntegrityError
-	var named *daemon.VolumeError
-	var unrecorded *audit.Error
-	switch {
-	case errors.Is(err, volume.ErrInUse):
-		return &daemon.InUseError{Backing: backing}
-	case errors.As(err, &key), errors.As(err, &keyring), errors.As(err, &named), errors.As(err, &unrecorded), errors.Is(err, context.Canceled):
-		return err
-	}
-	return &daemon.VolumeError{Backing: backing, Err: err}
+// openOptions say how a volume is opened that is not mounted.
+type openOptions struct {
+	timeout   time.Duration // for the key vault
+	namesOnly bool          // see akvfs.Options
 }
 
 // readCommand is a command that reads from a volume: VOLUME and then paths in
 // it, which may be patterns.
 func (a *app) readCommand(cmd *cobra.Command, read func(ctx context.Context, t tree, paths []string) error) *cobra.Command {
+	return a.listCommand(cmd, func() bool { return false }, read)
+}
+
+// listCommand is a readCommand that may want names alone.
+func (a *app) listCommand(cmd *cobra.Command, namesOnly func() bool, read func(ctx context.Context, t tree, paths []string) error) *cobra.Command {
 	timeout := daemon.DefaultKeyTimeout
 	var at string
 	cmd.Flags().StringVar(&at, "at", "", "read `SNAPSHOT` of the volume instead")
@@ -143,9 +132,10 @@ func (a *app) readCommand(cmd *cobra.Command, read func(ctx context.Context, t t
 		return args("VOLUME")(cmd, given[:min(len(given), 1)])
 	}
 	cmd.RunE = func(cmd *cobra.Command, given []string) (err error) {
+		defer rareCollections()()
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
-		t, err := a.openTreeAt(ctx, given[0], at, timeout)
+		t, err := a.openTreeAt(ctx, given[0], at, openOptions{timeout, namesOnly()})
 		if err != nil {
 			return err
 		}
@@ -157,6 +147,14 @@ func (a *app) readCommand(cmd *cobra.Command, read func(ctx context.Context, t t
 		return read(ctx, t, paths)
 	}
 	return cmd
+}
+
+// rareCollections lets a hundred megabytes of garbage be until the function
+// that it gives is called. A command that soon ends has little that is not
+// garbage, and with a heap of 4 MiB would collect for half of its time.
+func rareCollections() func() {
+	ballast := make([]byte, 128<<20) // counts for the collector, and is never touched
+	return func() { runtime.KeepAlive(ballast) }
 }
 
 // expand turns the paths of a command line into those of a tree. One with *, ?,

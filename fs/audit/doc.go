@@ -9,12 +9,13 @@
 //
 // Record is a line about a key, a command or the mount; whoever has other
 // things to tell passes a type of its own. Process tells who is behind a
-// process ID.
+// process ID. Refusals bounds how many lines those get who may not do what they
+// ask for.
 //
 // Invariants: a line is complete or Append says that it is not, and what
 // follows an incomplete line begins on a line of its own. No field takes a
 // secret, and none that somebody else has chosen, such as a program's name,
 // holds a control character.
 //
-// Locks: Log.mu is held for one line's writing.
+// Locks: Log.mu is held for one line's writing, Refusals.mu for counting.
 package audit

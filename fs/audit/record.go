@@ -26,6 +26,7 @@ type Record struct {
 	Volume    string    `json:"volume"` // UUID; "" for what concerns none
 	Project   string    `json:"project,omitempty"`
 	Cluster   string    `json:"cluster,omitempty"`
+	Snapshot  string    `json:"snapshot,omitempty"`
 	By        *Who      `json:"by"` // null: the daemon of its own accord
 	Call      uint64    `json:"call,omitempty"`
 	KeyID     string    `json:"key_id,omitempty"`      // without a version

@@ -97,6 +97,10 @@ func (c Config) validate() error {
 // inside reports whether a path lies below another.
 func inside(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
+// Takes reports whether a canonical path is one of the cluster's directories, or
+// lies in one, or has one in it.
+func (c Config) Takes(path string) bool { return c.collides(Config{Data: path, Backing: path}) }
+
 // collides reports whether two clusters have a directory in common, or one in
 // another's.
 func (c Config) collides(other Config) bool {

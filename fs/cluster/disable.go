@@ -188,7 +188,7 @@ func (w *work) rememberSnapshots(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := w.snapshotDirs(ctx, Cluster{w.c.Name, Config{Project: w.c.Project, Backing: site}})
+	dirs, err := w.SnapshotDirs(ctx, Cluster{w.c.Name, Config{Project: w.c.Project, Backing: site}})
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,9 @@ func (w *work) rememberSnapshots(ctx context.Context) error {
 	return w.Projects().RememberSnapshots(w.c.Project, dirs)
 }
 
-func (h Host) snapshotDirs(ctx context.Context, c Cluster) ([]string, error) {
+// SnapshotDirs lists the directories in which snapshots of a cluster's volume
+// are, as far as the volume knows.
+func (h Host) SnapshotDirs(ctx context.Context, c Cluster) ([]string, error) {
 	client := daemon.KeyClient{RunDir: h.RunDir, Openers: h.Openers(c.Project)}
 	var d daemon.SnapshotDirs
 	err := client.Call(ctx, c.Backing, daemon.MethodSnapshotDirs, nil, &d, nil)
@@ -226,7 +228,7 @@ func (h Host) Snapshots(ctx context.Context, projectName string) ([]string, erro
 		return nil, err
 	}
 	for _, c := range of {
-		more, err := h.snapshotDirs(ctx, c)
+		more, err := h.SnapshotDirs(ctx, c)
 		if err != nil {
 			more = []string{snapshot.DefaultDir(c.Backing)}
 		}

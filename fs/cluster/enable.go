@@ -20,6 +20,8 @@ type Enabling struct {
 	Data    string // the dbPath
 	Backing string // "": Data
 
+	// OnlyEmpty refuses to encrypt what is there; see convert.Config.
+	OnlyEmpty   bool
 	Names       string // of a new volume; see daemon.CreateConfig
 	JournalSize int64
 	Observe     func(convert.Progress) // nil hears nothing
@@ -189,9 +191,9 @@ func (w *work) inPlace(dir string) daemon.InPlace {
 		CreateConfig: daemon.CreateConfig{
 			Backing: dir, KeyID: w.project.Config.KeyID, KeyOperation: w.project.Config.Operation(), Cluster: w.c.Name,
 			Names: w.o.Names, JournalSize: w.o.JournalSize, KeyTimeout: w.timeout(), Openers: w.Openers(w.c.Project),
-			Now: w.Now, StateDir: w.StateDir,
+			Now: w.Now, StateDir: w.StateDir, By: w.By,
 		},
-		Observe: w.o.Observe, Logger: w.Logger,
+		OnlyEmpty: w.o.OnlyEmpty, Observe: w.o.Observe, Logger: w.Logger,
 	}
 }
 
@@ -277,6 +279,8 @@ func (w *work) encrypt(ctx context.Context, dir string) (convert.Report, error) 
 	switch {
 	case err != nil:
 		return convert.Report{}, err
+	case c == encrypted && w.fresh && w.o.OnlyEmpty:
+		return convert.Report{}, &convert.ProblemsError{Problems: []convert.Problem{{Path: dir, What: "is a volume, where an empty directory was to be"}}}
 	case c == encrypted:
 		return convert.Report{Direction: convert.Encrypting}, w.adopt(dir)
 	case dir != w.c.Data:

@@ -26,6 +26,11 @@ func (h Host) by() *audit.Who {
 // Recorded does what somebody has commanded, between two lines of the host's
 // audit log. What cannot be put on record is not done.
 func (h Host) Recorded(action, projectName, clusterName string, do func() error) error {
+	return h.Record(audit.Record{Action: action, Project: projectName, Cluster: clusterName}, do)
+}
+
+// Record is Recorded, with a line that says more of what it is about.
+func (h Host) Record(r audit.Record, do func() error) error {
 	if h.StateDir == "" {
 		return do()
 	}
@@ -35,10 +40,7 @@ func (h Host) Recorded(action, projectName, clusterName string, do func() error)
 	}
 	defer log.Close()
 	began := time.Now()
-	r := audit.Record{
-		Time: h.now().UTC(), Type: audit.TypeCommand, Action: action, Project: projectName, Cluster: clusterName,
-		By: h.by(), Call: calls.Add(1), Result: audit.ResultBegun,
-	}
+	r.Time, r.Type, r.By, r.Call, r.Result = h.now().UTC(), audit.TypeCommand, h.by(), calls.Add(1), audit.ResultBegun
 	if err := log.Append(r); err != nil {
 		return err
 	}
@@ -51,8 +53,9 @@ func (h Host) Recorded(action, projectName, clusterName string, do func() error)
 	return err
 }
 
-// Refused puts on record that somebody was refused.
-func (h Host) Refused(by control.Peer, action string, why error) {
+// Refused puts on record that somebody was refused, and how many refusals before
+// it are not.
+func (h Host) Refused(by control.Peer, action, projectName, clusterName string, untold int, why error) {
 	if h.StateDir == "" {
 		return
 	}
@@ -62,7 +65,8 @@ func (h Host) Refused(by control.Peer, action string, why error) {
 	}
 	defer log.Close()
 	_ = log.Append(audit.Record{
-		Time: h.now().UTC(), Type: audit.TypeCommand, Action: audit.Printable(action, 64), By: audit.Process(by.PID, by.UID),
-		Result: audit.ResultRefused, Class: daemon.Code(why), Error: why.Error(),
+		Time: h.now().UTC(), Type: audit.TypeCommand, Action: audit.Printable(action, 64),
+		Project: audit.Printable(projectName, 64), Cluster: audit.Printable(clusterName, 64), By: audit.Process(by.PID, by.UID),
+		Result: audit.ResultRefused, Class: control.CodeDenied, Error: why.Error(), Untold: untold,
 	})
 }

@@ -36,6 +36,7 @@ func (c *Client) Call(ctx context.Context, method string, params, result any, ev
 			return err
 		}
 		request.Params = data
+		defer clear(data) // a secret may be in it
 	}
 	conn, err := c.dial(ctx)
 	if err != nil {

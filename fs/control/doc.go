@@ -14,19 +14,23 @@
 // Types: Request and Response are the lines, Error is a failure that crosses
 // the wire, Server answers calls with a table of Methods, Call does one from
 // the client's side, Dir is the directory in which the sockets of one user
-// lie, Record describes one of them.
+// lie, Record describes one of them. A service of the host has a socket there
+// that is no volume's and has no Record.
 //
 // Invariants:
 //   - Nobody but its user writes in a Dir (0700), and each socket is that user's
 //     alone (0600), unless the daemon lets other users call it: then everybody
 //     may look into the Dir (0755) and connect (0666). In any case the server
 //     asks the kernel who calls (SO_PEERCRED, SO_PEERGROUPS) before it reads a
-//     byte, and decides by that. Other users take up only some of the calls.
+//     byte, and decides by that. Other users take up only some of the calls, and
+//     one of them only a few of those.
 //   - A line is bounded, and what is not exactly the protocol is refused.
 //   - A Record whose socket nobody answers is of a dead daemon.
 //
-// The package never interprets parameters and results, knows neither volumes
-// nor keys, and must not be handed a secret to carry.
+// The package never interprets parameters and results, and knows neither volumes
+// nor keys. A request may carry a secret, as parameters do that somebody typed:
+// they are in no error and no log, and both sides zero the lines and parameters
+// that they made of them; copies in buffers last until those are used again.
 //
 // Locks: Server.mu guards its set of connections; nothing is called with it
 // held.

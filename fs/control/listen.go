@@ -29,3 +29,46 @@ func (s *Socket) ListenBeside(kind string) (l *net.UnixListener, remove func() e
 	}
 	return l, func() error { return os.Remove(path) }, nil
 }
+
+// ListenService makes the socket of a service that is no volume's: it has no
+// record, and everybody may connect. Whom it answers is the server's to decide.
+// One that a dead service left is replaced; a live one's is a *TakenError.
+// Closing the listener leaves the file; remove takes it away.
+func (d *Dir) ListenService(name string) (l *net.UnixListener, remove func() error, err error) {
+	if err := validName(name); err != nil {
+		return nil, nil, err
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	if d.live(name) {
+		return nil, nil, &TakenError{name}
+	}
+	if err := os.Chmod(d.path, 0o755); err != nil {
+		return nil, nil, err
+	}
+	d.Remove(name)
+	err = d.withAddress(name, func(addr *net.UnixAddr) (err error) {
+		l, err = net.ListenUnix("unix", addr)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s socket in %s: %w", name, d.path, err)
+	}
+	l.SetUnlinkOnClose(false) // its address dies with the descriptor in it
+	path := filepath.Join(d.path, name+socketSuffix)
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, nil, err
+	}
+	return l, func() error { return os.Remove(path) }, nil
+}
+
+// TakenError says that a service answers under a name already.
+type TakenError struct{ Name string }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("the service %q is running already", e.Name)
+}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,6 +49,45 @@ func TestListenBeside(t *testing.T) {
 		t.Errorf("%+v, %v", entries, err)
 	}
 	if _, _, err := s.ListenBeside("../x"); err == nil {
+		t.Error("a socket outside of the directory")
+	}
+}
+
+// A service's socket is everybody's, is no volume, and is there once.
+func TestListenService(t *testing.T) {
+	dir, err := OpenDir(filepath.Join(t.TempDir(), "run"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, err := dir.ListenService("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{dir.path: 0o755, filepath.Join(dir.path, "host.sock"): 0o666} {
+		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", path, fi.Mode(), err)
+		}
+	}
+	if entries, err := dir.Entries(); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if _, _, err := dir.ListenService("host"); err == nil || err.Error() != `the service "host" is running already` {
+		t.Error(err)
+	}
+	first.Close() // as a killed one leaves it
+	l, remove, err := dir.ListenService("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Methods: testMethods()}
+	go s.Serve(l)
+	if err := dir.Client("host").Call(t.Context(), "none", nil, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(l.Close(), remove()); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := dir.ListenService("../host"); err == nil {
 		t.Error("a socket outside of the directory")
 	}
 }

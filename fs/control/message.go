@@ -201,6 +201,8 @@ func writeLine(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(append(data, '\n'))
+	data = append(data, '\n')
+	_, err = w.Write(data)
+	clear(data) // a secret may be in it
 	return err
 }

@@ -104,35 +104,50 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// TestGuests: strangers, however many, leave room for the daemon's own user.
+// TestGuests: strangers, however many, leave room for the daemon's own user,
+// and one of them leaves room for others.
 func TestGuests(t *testing.T) {
 	s := &Server{}
 	_, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stranger := Peer{UID: 4711}
-	add := func(p Peer, n int) (refused int) {
-		for range n {
-			conn, _, err := socketPair(t)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.add(conn, cancel, p) != nil {
-				refused++
-			}
+	const stranger = 4711
+	var theirs *net.UnixConn
+	add := func(uid uint32) (refused int) {
+		conn, _, err := socketPair(t)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return refused
+		if s.add(conn, cancel, Peer{UID: uid}) != nil {
+			return 1
+		}
+		if uid == stranger {
+			theirs = conn
+		}
+		return 0
 	}
-	if got := add(stranger, maxCalls); got != maxCalls-maxGuests {
-		t.Errorf("%d strangers were refused", got)
+	refused := 0
+	for range maxCalls {
+		refused += add(stranger)
 	}
-	if got := add(Peer{UID: uint32(os.Geteuid())}, maxCalls); got != maxGuests {
-		t.Errorf("%d owners were refused", got)
+	if refused != maxCalls-maxOfGuest {
+		t.Errorf("of one stranger %d calls were refused", refused)
 	}
-	for conn := range s.conns {
-		s.remove(conn, stranger)
-		break
+	refused = 0
+	for i := range uint32(maxCalls) {
+		refused += add(stranger + 1 + i)
 	}
-	if got := add(stranger, 1); got != 0 {
+	if refused != maxCalls-maxGuests+maxOfGuest {
+		t.Errorf("%d strangers were refused", refused)
+	}
+	refused = 0
+	for range maxCalls {
+		refused += add(uint32(os.Geteuid()))
+	}
+	if refused != maxGuests {
+		t.Errorf("%d owners were refused", refused)
+	}
+	s.remove(theirs, Peer{UID: stranger})
+	if add(stranger) != 0 {
 		t.Error("a place that became free is not given")
 	}
 }

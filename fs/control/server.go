@@ -18,10 +18,12 @@ const (
 	// and writeTime how long over taking one line of the answer.
 	requestTime = 10 * time.Second
 	writeTime   = 10 * time.Second
-	// maxCalls bounds the calls at one time, and maxGuests those of them that
-	// come from users whose daemon this is not: they keep nobody else out.
-	maxCalls  = 64
-	maxGuests = 16
+	// maxCalls bounds the calls at one time, maxGuests those of them that come
+	// from users whose daemon this is not, and maxOfGuest those of one such user:
+	// nobody keeps others out.
+	maxCalls   = 64
+	maxGuests  = 16
+	maxOfGuest = 6
 )
 
 // Call is one call of a method.
@@ -71,7 +73,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	conns  map[*net.UnixConn]context.CancelFunc
-	guests int
+	guests map[uint32]int // calls by user; the sum is bounded, too
 	closed bool
 	calls  sync.WaitGroup
 }
@@ -152,18 +154,27 @@ func (s *Server) add(conn *net.UnixConn, cancel context.CancelFunc, peer Peer) *
 		return &Error{CodeFailed, "the daemon is ending"}
 	}
 	guest := !peer.IsOwner()
-	if len(s.conns) >= maxCalls || guest && s.guests >= maxGuests {
+	if len(s.conns) >= maxCalls || guest && !s.room(peer.UID) {
 		return &Error{CodeOverload, "the daemon has too many calls to answer; try again"}
 	}
 	if s.conns == nil {
-		s.conns = make(map[*net.UnixConn]context.CancelFunc)
+		s.conns, s.guests = make(map[*net.UnixConn]context.CancelFunc), make(map[uint32]int)
 	}
 	s.conns[conn] = cancel
 	if guest {
-		s.guests++
+		s.guests[peer.UID]++
 	}
 	s.calls.Add(1)
 	return nil
+}
+
+// room tells whether another call of a guest fits in. s.mu is held.
+func (s *Server) room(uid uint32) bool {
+	all := 0
+	for _, n := range s.guests {
+		all += n
+	}
+	return all < maxGuests && s.guests[uid] < maxOfGuest
 }
 
 func (s *Server) remove(conn *net.UnixConn, peer Peer) {
@@ -171,7 +182,9 @@ func (s *Server) remove(conn *net.UnixConn, peer Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !peer.IsOwner() {
-		s.guests--
+		if s.guests[peer.UID]--; s.guests[peer.UID] == 0 {
+			delete(s.guests, peer.UID)
+		}
 	}
 	s.conns[conn]()
 	delete(s.conns, conn)
@@ -182,6 +195,7 @@ func (s *Server) remove(conn *net.UnixConn, peer Peer) {
 func (s *Server) handle(ctx context.Context, conn *net.UnixConn, peer Peer) {
 	defer s.remove(conn, peer)
 	call := &Call{conn: conn, Peer: peer}
+	defer func() { clear(call.params) }() // a secret may be in it
 	result, err := s.answer(ctx, call)
 	if errors.Is(err, io.EOF) {
 		return // it connected only to see whether we live
@@ -231,6 +245,7 @@ func readRequest(conn *net.UnixConn) (Request, *bufio.Reader, error) {
 		return Request{}, nil, err
 	}
 	request, err := ParseRequest(line)
+	clear(line)
 	if err != nil {
 		return Request{}, nil, err
 	}

@@ -22,6 +22,10 @@ type Config struct {
 	Observe func(Progress)
 	// VolumeBytes is what an empty volume takes, such as its journal.
 	VolumeBytes int64
+	// OnlyEmpty refuses to encrypt anything: the directory may have only what
+	// this package has made in it, from when nobody but root can put anything
+	// there.
+	OnlyEmpty bool
 	// BatchBytes bounds the content that is on both sides at a time, other than
 	// that of a single file; 0 is 64 MiB.
 	BatchBytes int64

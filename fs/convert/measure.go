@@ -134,7 +134,7 @@ func (c *conversion) probe(p *Plan, found *scan, sample []*unit) (err error) {
 		}
 	}
 	defer func() {
-		err = errors.Join(err, removeAll(c.st, probeDir))
+		err = errors.Join(err, store.RemoveAll(c.st, probeDir))
 		if c.state == nil {
 			err = errors.Join(err, c.st.Rmdir(stateDir))
 		}

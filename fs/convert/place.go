@@ -18,7 +18,10 @@ func (c *conversion) create() error {
 	if err := c.fence(); err != nil {
 		return err
 	}
-	if err := removeAll(c.st, volumeDir); err != nil {
+	if err := c.wantEmpty(); err != nil {
+		return errors.Join(err, c.giveUp())
+	}
+	if err := store.RemoveAll(c.st, volumeDir); err != nil {
 		return err
 	}
 	if err := c.st.Mkdir(volumeDir, 0o700); err != nil {
@@ -33,9 +36,29 @@ func (c *conversion) create() error {
 	return c.enter(phaseFiles)
 }
 
+// wantEmpty finds what was put into a directory before the fence was there, if
+// only an empty one is to be encrypted.
+func (c *conversion) wantEmpty() error {
+	if !c.cfg.OnlyEmpty {
+		return nil
+	}
+	entries, err := c.st.ReadDir(".")
+	for _, e := range entries {
+		if e.Name != stateDir && e.Name != lostFound {
+			return foreign(e.Name)
+		}
+	}
+	return err
+}
+
+// foreign is the error for what is in a directory that was to be empty.
+func foreign(name string) error {
+	return &ProblemsError{[]Problem{{name, "is in a directory that was to be empty"}}}
+}
+
 // giveUp ends a conversion that has encrypted nothing yet.
 func (c *conversion) giveUp() error {
-	if err := removeAll(c.st, volumeDir); err != nil {
+	if err := store.RemoveAll(c.st, volumeDir); err != nil {
 		return err
 	}
 	return c.end()
@@ -171,7 +194,7 @@ func (c *conversion) moveEntry(name, from, to string) error {
 // removeVolume removes a volume without files, and with it the wrapped keys,
 // and ends the conversion.
 func (c *conversion) removeVolume() error {
-	if err := removeAll(c.st, volumeDir); err != nil {
+	if err := store.RemoveAll(c.st, volumeDir); err != nil {
 		return err
 	}
 	return c.end()
@@ -235,7 +258,7 @@ func (c *conversion) removeState() error {
 	if err := c.st.Rmdir(volumeDir); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
-	if err := removeAll(c.st, probeDir); err != nil {
+	if err := store.RemoveAll(c.st, probeDir); err != nil {
 		return err
 	}
 	if err := c.st.SyncDir(stateDir); err != nil {
@@ -250,26 +273,4 @@ func (c *conversion) removeState() error {
 	err := errors.Join(c.lock.Close(), c.st.SyncDir("."))
 	c.lock = nil
 	return err
-}
-
-func removeAll(st store.FS, dir string) error {
-	entries, err := st.ReadDir(dir)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name)
-		if e.Type&unix.S_IFMT == unix.S_IFDIR {
-			err = removeAll(st, name)
-		} else {
-			err = st.Unlink(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return st.Rmdir(dir)
 }

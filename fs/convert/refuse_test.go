@@ -293,6 +293,39 @@ func TestKeyRefused(t *testing.T) {
 	}
 }
 
+// TestOnlyEmpty: what is in a directory that was to be empty stays as it is,
+// also what looks like a conversion that somebody else has begun.
+func TestOnlyEmpty(t *testing.T) {
+	keys := newTestKeys(t, 38)
+	cfg := keys.config(volume.NamesEncrypted)
+	cfg.OnlyEmpty = true
+	wantRefusal := func(st store.FS, what string) {
+		t.Helper()
+		want := pictureOf(t, plain{st})
+		_, err := Encrypt(t.Context(), st, cfg)
+		if p, ok := errors.AsType[*ProblemsError](err); !ok || p.Problems[0].Path != what {
+			t.Errorf("%s: %v", what, err)
+		}
+		same(t, what, pictureOf(t, plain{st}), want)
+	}
+	st := store.NewMem(store.Options{})
+	must(t, errors.Join(st.Chown(".", 1000, 1000), st.Mkdir("a", 0o755)))
+	wantRefusal(st, "a")
+	if d, err := Unfinished(st); d != "" || err != nil {
+		t.Errorf("unfinished: %q, %v", d, err)
+	}
+
+	st = store.NewMem(store.Options{})
+	must(t, errors.Join(st.Mkdir(stateDir, 0o700), st.Chown(stateDir, 1000, 1000)))
+	wantRefusal(st, stateDir)
+
+	st = store.NewMem(store.Options{})
+	must(t, errors.Join(st.Chown(".", 1000, 1000), st.Mkdir(lostFound, 0o700)))
+	if _, err := Encrypt(t.Context(), st, cfg); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	}
+}
+
 // TestOneAtATime: two conversions of one directory do not meet.
 func TestOneAtATime(t *testing.T) {
 	keys := newTestKeys(t, 37)

@@ -86,10 +86,12 @@ func run(ctx context.Context, st store.FS, cfg Config, want Direction) (Report, 
 // resume loads the state, if there is one, under its lock. finished says that
 // only an empty state directory was left of a run that did what is wanted.
 func (c *conversion) resume(want Direction) (finished bool, err error) {
-	if _, err := c.st.Stat(stateDir); errors.Is(err, syscall.ENOENT) {
+	if attr, err := c.st.Stat(stateDir); errors.Is(err, syscall.ENOENT) {
 		return false, nil
 	} else if err != nil {
 		return false, err
+	} else if c.cfg.OnlyEmpty && (int(attr.UID) != os.Geteuid() || attr.Mode&0o077 != 0) {
+		return false, foreign(stateDir)
 	}
 	if err := c.takeLock(); err != nil {
 		return false, err
@@ -203,7 +205,7 @@ func (c *conversion) begin(want Direction) error {
 
 // record makes the state directory, and closes the directory to all but root.
 func (c *conversion) record(s *state) error {
-	if err := c.st.Mkdir(stateDir, 0o700); err != nil && !errors.Is(err, syscall.EEXIST) {
+	if err := c.st.Mkdir(stateDir, 0o700); err != nil && (c.cfg.OnlyEmpty || !errors.Is(err, syscall.EEXIST)) {
 		return err
 	}
 	if err := c.takeLock(); err != nil {

@@ -202,6 +202,14 @@ func unmounted(cfg Config, id uuid.UUID) (*Daemon, error) {
 	return d, d.openAccounts()
 }
 
+// commander is who commands: this process, if nobody is named.
+func commander(by *control.Peer) control.Peer {
+	if by != nil {
+		return *by
+	}
+	return caller()
+}
+
 // caller is this process, which commands by itself.
 func caller() control.Peer {
 	return control.Peer{PID: int32(os.Getpid()), UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}

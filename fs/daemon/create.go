@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
@@ -29,6 +30,7 @@ type CreateConfig struct {
 	Openers      keymgr.Openers
 	Now          func() time.Time // nil is time.Now
 	StateDir     string           // for the audit log; "": none is kept
+	By           *control.Peer    // who commands; nil: this process
 }
 
 // Create makes a volume. The key is proven before anything is written, and

@@ -3,6 +3,7 @@ package daemon
 import (
 	"github.com/google/uuid"
 
+	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/keymgr"
 )
 
@@ -13,6 +14,7 @@ const actionInit = "init"
 type creation struct {
 	accounts *Daemon // nil: not begun
 	command  command
+	by       control.Peer
 }
 
 // begin puts the command on record as soon as the volume has an ID, which is
@@ -22,8 +24,8 @@ func (c *creation) begin(cfg CreateConfig, id uuid.UUID) (err error) {
 	if err != nil {
 		return err
 	}
-	c.accounts = accounts
-	c.command, err = accounts.begin(actionInit, caller())
+	c.accounts, c.by = accounts, commander(cfg.By)
+	c.command, err = accounts.begin(actionInit, c.by)
 	return err
 }
 
@@ -32,11 +34,10 @@ func (c *creation) end(master *keymgr.MasterKeys, err error) {
 	if c.accounts == nil {
 		return
 	}
-	by := caller()
 	if master != nil {
 		active := master.Keyring().Active()
 		for _, w := range active.Wraps {
-			c.accounts.tell(keyEvent{Action: actionInit, By: &by, KeyID: w.KeyID, Version: w.Version, MasterKey: active.ID.String(), Err: err})
+			c.accounts.tell(keyEvent{Action: actionInit, By: &c.by, KeyID: w.KeyID, Version: w.Version, MasterKey: active.ID.String(), Err: err})
 		}
 	}
 	c.accounts.end(c.command, err)

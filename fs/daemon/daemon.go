@@ -42,7 +42,7 @@ type Daemon struct {
 	pid     int
 
 	observed   *observed
-	refusals   refusals
+	refusals   audit.Refusals
 	unmounting sync.Mutex // one attempt at a time
 
 	guard    guard

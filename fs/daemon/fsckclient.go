@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/google/uuid"
 
 	"github.com/akvfs/akvfs/fs/fsck"
+	"github.com/akvfs/akvfs/fs/snapshot"
 	"github.com/akvfs/akvfs/fs/store"
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
@@ -16,10 +19,13 @@ import (
 // FsckRequest says how Fsck is to check a volume.
 type FsckRequest struct {
 	FsckParams
-	NoKey    bool
-	Repair   bool
-	Salvage  *fsck.Salvage
-	Progress func(volume.ScrubProgress) // nil: never
+	NoKey  bool
+	Repair bool
+	// AcceptLoss and Cluster are those of fsck.Options.
+	AcceptLoss bool
+	Cluster    *string
+	Salvage    *fsck.Salvage
+	Progress   func(volume.ScrubProgress) // nil: never
 }
 
 // alone reports whether it takes a volume that is not mounted.
@@ -79,6 +85,7 @@ func (c *KeyClient) fsckUnmounted(ctx context.Context, backing string, r FsckReq
 		report, err = fsck.Run(ctx, st, opts)
 		return report, fsckError(path, err)
 	}
+	opts.AcceptLoss, opts.Cluster, opts.Copies = r.AcceptLoss, r.Cluster, descriptions(path, st)
 	opts.Keys = func(ctx context.Context, meta keymgr.Storage, id uuid.UUID) (*keymgr.MasterKeys, error) {
 		keys, err := openKeys(ctx, cfg, id, meta, &seen{log: cfg.Logger})
 		if err != nil {
@@ -101,6 +108,34 @@ func (c *KeyClient) fsckUnmounted(ctx context.Context, backing string, r FsckReq
 	})
 	return report, err
 }
+
+// descriptions are the copies of volume.json that the volume's snapshots have.
+// Any may be wrong: fsck proves them. What cannot be read is none.
+func descriptions(backing string, st store.FS) (copies [][]byte) {
+	dirs, err := snapshot.Known(volume.Metadata(st), backing)
+	if err != nil {
+		dirs = []string{snapshot.DefaultDir(backing)}
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries[:min(len(entries), mostCopies)] {
+			name := filepath.Join(dir, e.Name(), volume.MetaDir, volume.InfoFile)
+			if fi, err := os.Lstat(name); err != nil || !fi.Mode().IsRegular() || fi.Size() > 1<<16 {
+				continue
+			}
+			if data, err := os.ReadFile(name); err == nil {
+				copies = append(copies, data)
+			}
+		}
+	}
+	return copies
+}
+
+// mostCopies bounds how many snapshots of a directory are asked.
+const mostCopies = 100
 
 // fsckError says which volume an error is about, where that helps.
 func fsckError(backing string, err error) error {

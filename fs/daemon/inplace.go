@@ -26,12 +26,13 @@ const (
 
 // InPlace converts a directory in place; see package convert. CreateConfig
 // says what volume Encrypt makes: Decrypt, and an Encrypt that goes on, take
-// only Backing, which is the directory, Openers, KeyTimeout, Now and StateDir
+// only Backing, which is the directory, Openers, KeyTimeout, Now, StateDir and By
 // of it.
 type InPlace struct {
 	CreateConfig
-	Observe func(convert.Progress) // nil hears nothing
-	Logger  *slog.Logger           // nil: nothing is logged
+	OnlyEmpty bool                   // see convert.Config
+	Observe   func(convert.Progress) // nil hears nothing
+	Logger    *slog.Logger           // nil: nothing is logged
 }
 
 // Encrypt makes a directory's plain files a volume in the same place, or goes
@@ -164,7 +165,7 @@ func (w *worker) config() convert.Config {
 	if size == 0 {
 		size = journal.DefaultSize
 	}
-	return convert.Config{Create: w.create, Open: w.open, Observe: w.p.Observe, VolumeBytes: size}
+	return convert.Config{Create: w.create, Open: w.open, Observe: w.p.Observe, VolumeBytes: size, OnlyEmpty: w.p.OnlyEmpty}
 }
 
 // create makes the volume, after it has proven the key.
@@ -220,7 +221,7 @@ func (w *worker) begin(cfg Config, info volume.Info) (err error) {
 		return err
 	}
 	w.accounts = accounts
-	w.command, err = accounts.begin(w.action, caller())
+	w.command, err = accounts.begin(w.action, commander(w.p.By))
 	return err
 }
 

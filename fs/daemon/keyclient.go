@@ -25,6 +25,7 @@ type KeyClient struct {
 	StateDir   string           // for the audit log of volumes that are not mounted; "": none is kept
 	Now        func() time.Time // nil: time.Now
 	Logger     *slog.Logger     // nil: nothing is logged
+	By         *control.Peer    // who commands where no daemon does; nil: this process
 }
 
 // Call calls a method for the volume with an ID, a backing directory or a
@@ -99,7 +100,7 @@ func (c *KeyClient) unmounted(ctx context.Context, backing, method string, r req
 		return nil, err
 	}
 	defer st.Close()
-	d := &detached{cfg: c.config(path), st: st}
+	d := &detached{cfg: c.config(path), st: st, by: commander(c.By)}
 	if d.info, err = volume.ReadInfo(st); err != nil {
 		return nil, &VolumeError{path, err}
 	}
@@ -114,7 +115,7 @@ func (c *KeyClient) unmounted(ctx context.Context, backing, method string, r req
 		return nil, err
 	}
 	defer d.accounts.closeAccounts()
-	return d.accounts.recorded(method, caller(), func() (any, error) {
+	return d.accounts.recorded(method, commander(c.By), func() (any, error) {
 		switch method {
 		case MethodMasterKeyRotate:
 			return d.withVolume(ctx, method, r)
@@ -135,6 +136,7 @@ type detached struct {
 	cfg  Config
 	st   store.FS
 	info volume.Info
+	by   control.Peer
 
 	accounts *Daemon // keeps account of what is done
 }
@@ -168,8 +170,7 @@ func (d *detached) withKeys(ctx context.Context, method string, r request) (any,
 		return nil, err
 	}
 	defer keys.destroy()
-	me := caller()
-	return keyMethods[method](&keyHost{admin: d.admin(keys)}, ctx, r, &me)
+	return keyMethods[method](&keyHost{admin: d.admin(keys)}, ctx, r, &d.by)
 }
 
 func (d *detached) claimed(err error) error {
@@ -209,8 +210,7 @@ func (d *detached) withVolume(ctx context.Context, method string, r request) (_ 
 		begun = true
 		go func() { done <- rewraps.run(ctx) }()
 	}}
-	me := caller()
-	answer, err := keyMethods[method](host, ctx, &waiting{r}, &me)
+	answer, err := keyMethods[method](host, ctx, &waiting{r}, &d.by)
 	if err != nil {
 		cancel()
 	}
@@ -257,6 +257,6 @@ func (c *KeyClient) Read(backing string, open func() error) error {
 		return err
 	}
 	defer accounts.closeAccounts()
-	_, err = accounts.recorded(ActionRead, caller(), func() (any, error) { return nil, open() })
+	_, err = accounts.recorded(ActionRead, commander(c.By), func() (any, error) { return nil, open() })
 	return err
 }

@@ -60,6 +60,7 @@ func doomed(text string) int {
 	var armed, n atomic.Int64
 	cfg := NewConfig()
 	cfg.Backing, cfg.Mountpoint, cfg.RunDir, cfg.StateDir = d.Backing, d.Mountpoint, d.RunDir, d.StateDir
+	cfg.Follow = FollowAlert            // else the first check may take a new version before it is armed
 	cfg.noteInterval = time.Millisecond // so that all that may have been seen is on record
 	cfg.Openers = keymgr.Openers{file.Scheme: file.OpenProvider}
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/akvfs/akvfs/fs/audit"
 	"github.com/akvfs/akvfs/fs/control"
@@ -37,7 +35,7 @@ func (d *Daemon) authorize(p control.Peer, method string) error {
 		err = Authorize(d.cfg.Roles(p), RoleFor(method), p, method)
 	}
 	if err != nil {
-		if untold, told := d.refusals.note(p.UID, d.now().up); told {
+		if untold, told := d.refusals.Note(p.UID, d.now().up); told {
 			r := d.record(audit.TypeCommand, audit.Printable(method, 64), &p, err)
 			r.Result, r.Untold = audit.ResultRefused, untold
 			_ = d.audit(r) // refused it is, in any case
@@ -55,41 +53,6 @@ func Authorize(has, needs project.Role, p control.Peer, method string) error {
 		Code:    control.CodeDenied,
 		Message: fmt.Sprintf("user %d may not do %s: that needs the role %s, and the user has %s", p.UID, audit.Printable(method, 64), needs, has),
 	}
-}
-
-// Refusals that one user, and all, can have on record in a while: who is
-// refused may not fill the disk.
-const (
-	refusalsOfUser = 20
-	refusalsOfAll  = 200
-	refusalWhile   = time.Minute
-)
-
-// refusals counts who was refused in a while. The zero value is ready.
-type refusals struct {
-	mu     sync.Mutex // guards what is below
-	since  time.Duration
-	users  map[uint32]int
-	all    int
-	untold int // since the last that was put on record
-}
-
-// note tells whether a refusal is to be put on record, and how many were not
-// since the last that was.
-func (r *refusals) note(uid uint32, up time.Duration) (untold int, told bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.users == nil || up-r.since >= refusalWhile {
-		r.users, r.all, r.since = make(map[uint32]int), 0, up
-	}
-	r.users[uid]++
-	r.all++
-	if r.users[uid] > refusalsOfUser || r.all > refusalsOfAll {
-		r.untold++
-		return 0, false
-	}
-	untold, r.untold = r.untold, 0
-	return untold, true
 }
 
 // guarded keeps callers with a role from having the daemon, which may be root,

@@ -98,24 +98,24 @@ func TestRefusalsAreBounded(t *testing.T) {
 	for range 100 {
 		_ = d.authorize(control.Peer{UID: aStranger}, MethodUnmount)
 	}
-	if lines, untold := count(); lines != refusalsOfUser || untold != 0 {
+	if lines, untold := count(); lines != audit.RefusalsOfUser || untold != 0 {
 		t.Errorf("%d lines, %d untold", lines, untold)
 	}
 	_ = d.authorize(control.Peer{UID: aViewer}, MethodUnmount) // another user's is told, and of the others how many
-	if lines, untold := count(); lines != refusalsOfUser+1 || untold != 100-refusalsOfUser {
+	if lines, untold := count(); lines != audit.RefusalsOfUser+1 || untold != 100-audit.RefusalsOfUser {
 		t.Errorf("%d lines, %d untold", lines, untold)
 	}
 	for uid := range uint32(1000) {
 		_ = d.authorize(control.Peer{UID: 100_000 + uid}, MethodUnmount)
 	}
-	if lines, _ := count(); lines > refusalsOfAll {
+	if lines, _ := count(); lines > audit.RefusalsOfAll {
 		t.Errorf("%d lines", lines)
 	}
-	var r refusals
-	for range 2 * refusalsOfUser {
-		r.note(1, time.Hour)
+	var r audit.Refusals
+	for range 2 * audit.RefusalsOfUser {
+		r.Note(1, time.Hour)
 	}
-	if untold, told := r.note(1, time.Hour+refusalWhile); !told || untold != refusalsOfUser {
+	if untold, told := r.Note(1, time.Hour+audit.RefusalWhile); !told || untold != audit.RefusalsOfUser {
 		t.Errorf("after a while: %d, %v", untold, told)
 	}
 }

@@ -23,6 +23,15 @@ type Options struct {
 	Keys func(ctx context.Context, meta keymgr.Storage, id uuid.UUID) (*keymgr.MasterKeys, error)
 	// Repair has what can be repaired repaired. It needs Keys.
 	Repair bool
+	// AcceptLoss has a repair give up what a damaged journal held and cannot be
+	// brought home; it is listed.
+	AcceptLoss bool
+	// Cluster is what the volume's cluster is called, for a repair of volume.json
+	// that has nothing else to go by; nil: nobody has said. Copies are other
+	// copies of volume.json, such as snapshots have: each counts only as far as
+	// the keys prove it.
+	Cluster *string
+	Copies  [][]byte
 	// Salvage is told of each damaged file that is left, and copies out what
 	// can be read of it. nil: nothing is copied.
 	Salvage *Salvage
@@ -130,9 +139,14 @@ func byPlace(a, b Finding) int {
 	return 0
 }
 
-func (c *check) run(ctx context.Context, described bool) error {
+func (c *check) run(ctx context.Context, described bool) (err error) {
 	if err := c.leftovers(); err != nil {
 		return err
+	}
+	if c.opts.proves() && (!described || c.suspect()) {
+		if described, err = c.findDescription(ctx, described); err != nil {
+			return err
+		}
 	}
 	fine, err := c.keyringForm()
 	if err != nil {
@@ -151,10 +165,10 @@ func (c *check) run(ctx context.Context, described bool) error {
 	if c.keys, err = c.openKeys(ctx, fine); err != nil {
 		return err
 	}
-	if err := c.structure(ctx, false); err != nil || c.keys == nil {
+	if described, err = c.provenDescription(ctx); err != nil {
 		return err
 	}
-	if described, err = c.description(c.keys); err != nil || !described {
+	if err := c.structure(ctx, false); err != nil || c.keys == nil || !described {
 		return err
 	}
 	if err := c.prove(ctx); err != nil || !c.opts.Repair && c.opts.Salvage == nil {
@@ -212,10 +226,14 @@ func Scrub(ctx context.Context, v *volume.Volume, st store.FS, keys *keymgr.Mast
 	c := &check{opts: opts, report: newReport(opts.Found), info: v.Info(), keys: keys}
 	c.st.Backing = lookedAt{st}
 	c.report.Volume = c.info.ID.String()
-	if _, err := c.description(keys); err != nil {
+	ok, err := c.description(keys)
+	if err == nil && ok {
+		err = c.keptDescription()
+	}
+	if err != nil {
 		return &c.report.Report, err
 	}
-	if err := c.servedKeyring(); err != nil {
+	if err := errors.Join(c.servedKeyring(), c.liveStructure(ctx, v)); err != nil {
 		return &c.report.Report, err
 	}
 	done, err := v.Scrub(ctx, c.scrubOptions(c.report.damage))

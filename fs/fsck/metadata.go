@@ -22,7 +22,7 @@ const prevName = keymgr.KeyringFile + ".prev"
 
 // own are the names that a volume has in its own directory.
 var own = []string{
-	volume.InfoFile, keymgr.KeyringFile, prevName, "journal", "lock", "root",
+	volume.InfoFile, volume.InfoFile + ".prev", keymgr.KeyringFile, prevName, "journal", "lock", "root",
 	"snapshots.json", "snapshots.json.prev", "journal.json", "journal.json.prev",
 	"manifest.json", "contents.jsonl", "staging", "restoring.json", "restoring.json.prev",
 }
@@ -39,21 +39,40 @@ func (c *check) description(keys volume.Keys) (ok bool, err error) {
 		c.report.Volume = c.info.ID.String()
 		return true, nil
 	case edited, isDamaged(c.st, err):
-		c.report.add(Finding{Kind: Description, Path: inMeta(volume.InfoFile), Detail: "the volume's description is damaged: " + err.Error()})
+		c.descriptionDamaged(err.Error())
 		return false, nil
 	}
 	return false, err
 }
 
+// provenDescription proves the description with the keys, and its copy. One
+// that does not verify is found out if it can be.
+func (c *check) provenDescription(ctx context.Context) (ok bool, err error) {
+	if c.keys == nil {
+		return false, nil
+	}
+	if ok, err = c.description(c.keys); err == nil && !ok {
+		ok, err = c.findDescription(ctx, false)
+	}
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, c.keptDescription()
+}
+
 // Identify reads a volume's description as far as that goes. A damaged one is no
-// error, and gives less; errors are volume.ReadInfo's where there is no volume,
+// error, and gives less: the ID is then the keyring's, if that reads. Errors are volume.ReadInfo's where there is no volume,
 // or a newer one.
 func Identify(st store.FS) (volume.Info, error) {
 	info, err := volume.ReadInfo(st)
-	if isDamaged(st, err) {
-		err = nil
+	_, edited := errors.AsType[*volume.IntegrityError](err)
+	if !edited && !isDamaged(st, err) {
+		return info, err
 	}
-	return info, err
+	if keyring, err := keymgr.LoadKeyring(volume.Metadata(st)); err == nil {
+		info.ID = keyring.Volume()
+	}
+	return info, nil
 }
 
 // isDamaged tells a volume whose description cannot be read from a directory

@@ -19,7 +19,8 @@ import (
 
 // repair goes through what was found, in an order that each step can rely on:
 // the keyring; headers, without which a file's journal records find no file;
-// the journal, which the tag pages at home may be waiting for; what the
+// the journal, which the tag pages at home may be waiting for, or what is left
+// of a damaged one, if its loss is accepted; what the
 // journal's past still has of damaged files; leftovers. Then everything that
 // was found is looked at again.
 func (c *check) repair(ctx context.Context) error {
@@ -28,7 +29,7 @@ func (c *check) repair(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context, *journal.Past) error{
-		c.restoreKeyring, c.mendHeaders, c.replay, c.mendFiles, c.removeLeftovers,
+		c.restoreKeyring, c.mendHeaders, c.replay, c.renewJournal, c.mendFiles, c.removeLeftovers,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -40,7 +41,7 @@ func (c *check) repair(ctx context.Context) error {
 	return c.lookAgain(ctx)
 }
 
-// past reads what the journal holds; nothing, if it cannot be read at all.
+// past reads what the journal holds, or what is left of it.
 func (c *check) past() (*journal.Past, error) {
 	key, err := c.keys.VolumeKey("journal")
 	if err != nil {
@@ -51,12 +52,7 @@ func (c *check) past() (*journal.Past, error) {
 		return nil, err
 	}
 	defer cipher.Destroy()
-	p, err := journal.Read(c.st, volume.JournalDir, journal.Config{Volume: c.info.ID, Cipher: cipher})
-	var corrupt *journal.CorruptError
-	if errors.As(err, &corrupt) || errors.Is(err, fs.ErrNotExist) {
-		return &journal.Past{}, nil
-	}
-	return p, err
+	return journal.Read(c.st, volume.JournalDir, journal.Config{Volume: c.info.ID, Cipher: cipher})
 }
 
 // each calls do for the findings of some kinds.
@@ -75,6 +71,7 @@ func (c *check) each(do func(f *Finding) error, kinds ...Kind) error {
 // damaged. That the copy is authentic is proven: the keys in use are from it.
 func (c *check) restoreKeyring(context.Context, *journal.Past) error {
 	return c.each(func(f *Finding) error {
+		f.settled = true
 		if f.State = Left; !c.fromKept {
 			return nil
 		}
@@ -132,6 +129,9 @@ func onlyStore(err error) error {
 func (c *check) replay(_ context.Context, past *journal.Past) error {
 	if c.badJournal || len(past.Pending) == 0 {
 		return nil
+	}
+	if fits, err := c.fits(past.Pending); err != nil || !fits {
+		return err
 	}
 	v, err := volume.Open(c.st, c.keys, volume.Options{Logger: c.opts.Logger})
 	if err != nil {
@@ -270,7 +270,7 @@ func (f *Finding) isContent() bool {
 // judge gives a finding its state after the repair.
 func (c *check) judge(f *Finding, again *report) {
 	switch {
-	case f.Kind == Keyring:
+	case f.settled:
 		return
 	case f.isContent():
 		f.State = Repaired

@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/akvfs/akvfs/fs/format"
@@ -65,6 +64,28 @@ var harms = []harm{
 		}, 1)
 	}},
 	{"no keyring", Keyring, func(s *scene) { must(s.t, s.st.Unlink(path.Join(volume.MetaDir, keymgr.KeyringFile))) }},
+	{"a byte of the description", Description, func(s *scene) {
+		must(s.t, s.st.Unlink(infoName+".prev"))
+		s.flip(infoName, 60)
+	}},
+	{"the description's authentication code", Description, func(s *scene) {
+		must(s.t, s.st.Unlink(infoName+".prev"))
+		s.flip(infoName, int64(len(s.content(infoName))-20))
+	}},
+	{"the description's ID, which is another one now", Description, func(s *scene) {
+		s.edit(infoName, "id", "00000000-0000-4000-8000-000000000001")
+	}},
+	{"the description of another volume", Description, func(s *scene) {
+		other := newScene(s.t, volume.NamesPlain)
+		s.replace(infoName, other.content(infoName))
+	}},
+	{"a description that was edited", Description, func(s *scene) { s.edit(infoName, "names", volume.NamesPlain) }},
+	{"a description of noise", Description, func(s *scene) { s.replace(infoName, random(9, 300)) }},
+	{"no description", Description, func(s *scene) { must(s.t, s.st.Unlink(infoName)) }},
+	{"no description, and no keyring but its copy", Keyring, func(s *scene) {
+		must(s.t, errors.Join(s.st.Unlink(infoName), s.st.Unlink(path.Join(volume.MetaDir, keymgr.KeyringFile))))
+	}},
+	{"the description's copy", DescriptionCopy, func(s *scene) { s.flip(infoName+".prev", 60) }},
 	{"an entry of a tag page", TagPage, func(s *scene) { s.flip(s.recent(), format.TagPageOffset(0)+50) }},
 	{"the trailer of a tag page", TagPage, func(s *scene) { s.flip(s.recent(), format.TagPageOffset(0)+4090) }},
 	{"a tag page of zeros", TagPage, func(s *scene) {
@@ -188,31 +209,12 @@ func TestRepairPowerCut(t *testing.T) {
 	base := newScene(t, volume.NamesEncrypted)
 	points := 0
 	for _, h := range append(harms, harm{"a journal that is to be replayed", "", (*scene).crash}) {
-		harmed := base.harmed(t, h)
-		for at := uint64(1); ; at++ {
-			s := harmed.copy(t)
-			s.files = harmed.files
-			var n atomic.Uint64
-			s.st.SetHook(func(op store.Op) error {
-				if (op.Mutates() || op.Kind.Syncs()) && n.Add(1) >= at {
-					return store.ErrCut
-				}
-				return nil
-			})
-			_, err := Run(t.Context(), s.st, Options{Keys: openKeys, Repair: true})
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, store.ErrCut) {
-				t.Fatalf("%s, cut at %d: %v", h.name, at, err)
-			}
-			points++
-			s.st = s.st.Crash(at)
+		points += cutEverywhere(t, base.harmed(t, h), Options{Repair: true}, func(s *scene) {
 			if r := s.check(Options{Repair: true}); r.Count(Left) > 0 {
-				t.Fatalf("%s, cut at %d: %+v", h.name, at, r.Findings)
+				t.Fatalf("%s: %+v", h.name, r.Findings)
 			}
 			s.clean()
-		}
+		})
 	}
 	t.Logf("%d crash points", points)
 }
@@ -329,7 +331,6 @@ func TestUnrepairable(t *testing.T) {
 		}},
 		{"a long name", Name, func(s *scene) { s.flip(s.longEntry()+volume.LongSuffix, 30) }},
 		{"no long name", LongName, func(s *scene) { must(s.t, s.st.Unlink(s.longEntry()+volume.LongSuffix)) }},
-		{"the description", Description, func(s *scene) { s.flip(path.Join(volume.MetaDir, volume.InfoFile), 60) }},
 		{"keyring and copy", Keyring, func(s *scene) {
 			s.flip(path.Join(volume.MetaDir, keymgr.KeyringFile), 300)
 			s.flip(path.Join(volume.MetaDir, prevName), 300)

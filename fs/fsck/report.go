@@ -13,20 +13,23 @@ type Kind string
 // The kinds of findings.
 const (
 	Description Kind = "description" // volume.json
-	Keyring     Kind = "keyring"
-	KeyringCopy Kind = "keyring-copy" // keyring.json.prev, which is needed only where keyring.json is damaged
-	Journal     Kind = "journal"
-	Leftover    Kind = "leftover" // what an interrupted operation left; it harms nothing
-	LongName    Kind = "long-name"
-	Name        Kind = "name"
-	Size        Kind = "size"
-	Header      Kind = "header"
-	HeaderSlot  Kind = "header-slot" // the other one holds
-	TagPage     Kind = "tag-page"
-	Block       Kind = "block"
-	Tail        Kind = "tail" // something lies behind a file's last page
-	LinkTarget  Kind = "link-target"
-	Attribute   Kind = "extended-attribute"
+	// DescriptionCopy is volume.json.prev, which is needed only where volume.json is damaged.
+	DescriptionCopy Kind = "description-copy"
+	Keyring         Kind = "keyring"
+	KeyringCopy     Kind = "keyring-copy" // keyring.json.prev, which is needed only where keyring.json is damaged
+	Journal         Kind = "journal"
+	LostWrite       Kind = "lost-write" // what a damaged journal had of a file and could not give, or may have had
+	Leftover        Kind = "leftover"   // what an interrupted operation left; it harms nothing
+	LongName        Kind = "long-name"
+	Name            Kind = "name"
+	Size            Kind = "size"
+	Header          Kind = "header"
+	HeaderSlot      Kind = "header-slot" // the other one holds
+	TagPage         Kind = "tag-page"
+	Block           Kind = "block"
+	Tail            Kind = "tail" // something lies behind a file's last page
+	LinkTarget      Kind = "link-target"
+	Attribute       Kind = "extended-attribute"
 )
 
 // State is what came of a finding.
@@ -49,6 +52,8 @@ type Finding struct {
 	// Offset and Length are the bytes of a file's content that do not read.
 	Offset int64 `json:"offset,omitempty"`
 	Length int64 `json:"length,omitempty"`
+
+	settled bool // its state is known, and nothing is to be looked at again
 }
 
 // String is the finding in a line.

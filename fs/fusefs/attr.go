@@ -93,12 +93,27 @@ func onlyKills(valid uint32) bool {
 // change does what a SETATTR asks for. The mode comes after the owner, whose
 // change clears bits of it; the times come last, as all else changes them.
 func change(o object, in *fuse.SetAttrIn) error {
-	for _, step := range []func(object, *fuse.SetAttrIn) error{changeOwner, changeMode, changeSize, killSetID, changeTimes} {
+	group, err := groupBefore(o, in)
+	if err != nil {
+		return err
+	}
+	kill := func(o object, in *fuse.SetAttrIn) error { return killSetID(o, in, group) }
+	for _, step := range []func(object, *fuse.SetAttrIn) error{changeOwner, changeMode, changeSize, kill, changeTimes} {
 		if err := step(o, in); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// groupBefore is the group that an object had before its group is changed, by
+// whose members a chown is judged; nil where it is not changed.
+func groupBefore(o object, in *fuse.SetAttrIn) (*uint32, error) {
+	if _, ok := in.GetGID(); !ok {
+		return nil, nil
+	}
+	a, err := o.Stat()
+	return &a.GID, err
 }
 
 func changeOwner(o object, in *fuse.SetAttrIn) error {
@@ -140,14 +155,14 @@ func changeSize(o object, in *fuse.SetAttrIn) error {
 // A request that says nothing at all is chown(path, -1, -1), or comes before a
 // write that says the same by itself. Anybody may send it, but it is the
 // owner's and root's alone to clear the bits so.
-func killSetID(o object, in *fuse.SetAttrIn) error {
+func killSetID(o object, in *fuse.SetAttrIn, group *uint32) error {
 	silent := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_CTIME) == 0
 	chown := silent || in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0
 	if !silent && in.Valid&fuse.FATTR_KILL_SUIDGID == 0 {
 		return nil
 	}
 	caller := Owner{UID: in.Caller.Uid, GID: in.Caller.Gid}
-	return dropSetID(o, caller, chown, func(a *store.Attr) bool {
+	return dropSetID(o, caller, chown, group, func(a *store.Attr) bool {
 		return !silent || caller.UID == 0 || caller.UID == a.UID
 	})
 }
@@ -157,10 +172,15 @@ func killSetID(o object, in *fuse.SetAttrIn) error {
 // the group keep it, and root at a chown, at which the kernel does not say
 // whether the caller may. Whether the caller is a member by a supplementary
 // group we are not told.
-func dropSetID(o object, caller Owner, chown bool, may func(*store.Attr) bool) error {
+//
+// group is the one that counts, nil for the object's.
+func dropSetID(o object, caller Owner, chown bool, group *uint32, may func(*store.Attr) bool) error {
 	a, err := o.Stat()
 	if err != nil || a.Mode&unix.S_IFMT == unix.S_IFDIR || !may(&a) {
 		return err
+	}
+	if group != nil {
+		a.GID = *group
 	}
 	kill := uint32(unix.S_ISUID)
 	keeps := caller.GID == a.GID || (chown && caller.UID == 0)

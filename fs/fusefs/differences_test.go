@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +44,18 @@ var differences = []difference{
 	{"fallocate: insert range", "ok", "EOPNOTSUPP", func(r *trace) error {
 		r.file("f", strings.Repeat("x", 16384), 0o600)
 		return unix.Fallocate(r.open("f", unix.O_RDWR, 0), unix.FALLOC_FL_INSERT_RANGE, 4096, 4096)
+	}},
+	{"truncate to the size that a file has", "set", "kept", func(r *trace) error {
+		old := time.Unix(1000, 0)
+		r.file("f", "", 0o600)
+		must(r.t, os.Chtimes(r.p("f"), old, old))
+		must(r.t, os.Truncate(r.p("f"), 0))
+		fi, err := os.Stat(r.p("f"))
+		must(r.t, err)
+		if fi.ModTime().Equal(old) {
+			return errors.New("kept")
+		}
+		return errors.New("set")
 	}},
 	{"chattr, lsattr", "ok", "ENOTTY", func(r *trace) error {
 		_, err := unix.IoctlGetInt(r.open(".", unix.O_RDONLY, 0), unix.FS_IOC_GETFLAGS)

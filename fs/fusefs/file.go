@@ -27,6 +27,10 @@ func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 	if err != nil {
 		return nil, 0, f.t.errno(err)
 	}
+	if mayWrite(flags) && f.file.readOnly.Load() {
+		f.file.giveBack()
+		return nil, 0, syscall.EROFS
+	}
 	direct := f.isDirect()
 	return newHandle(f.file, h, flags, direct), openFlags(direct), fs.OK
 }

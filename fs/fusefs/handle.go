@@ -112,7 +112,7 @@ func (h *handle) dropSetID(caller Owner) error {
 	if caller.UID == 0 || !n.setID.Load() {
 		return nil
 	}
-	err := dropSetID(h.h, caller, false, func(*store.Attr) bool { return true })
+	err := dropSetID(h.h, caller, false, nil, func(*store.Attr) bool { return true })
 	n.NotifyContent(-1, 0) // the kernel remembers the old mode
 	return err
 }

@@ -1,9 +1,11 @@
 package fusefs
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // openFile is a regular file's one Handle in the volume, shared by every
@@ -14,6 +16,10 @@ import (
 // through any of them.
 type openFile struct {
 	node *node
+
+	// readOnly: the volume gives it for reading only. It is so from an open to
+	// the last release.
+	readOnly atomic.Bool
 
 	mu   sync.Mutex
 	h    Handle // nil: not open
@@ -64,8 +70,17 @@ func (f *openFile) open(path string) (Handle, error) {
 	if f.node.t.readOnly {
 		access = os.O_RDONLY
 	}
-	return f.node.t.vol.OpenFile(path, access, 0, Owner{})
+	h, err := f.node.t.vol.OpenFile(path, access, 0, Owner{})
+	if access == os.O_RDWR && errors.Is(err, syscall.EROFS) {
+		if h, err = f.node.t.vol.OpenFile(path, os.O_RDONLY, 0, Owner{}); err == nil {
+			return onlyRead{h}, nil
+		}
+	}
+	return h, err
 }
+
+// onlyRead marks a Handle that could not be had for writing.
+type onlyRead struct{ Handle }
 
 // keep holds the file open, because it is about to lose a name: somebody who
 // has just looked that name up may still open the file, and must not fail. The
@@ -109,6 +124,8 @@ func (f *openFile) adopt(h Handle) (Handle, error) {
 	first := f.h == nil
 	if first {
 		f.h = h
+		_, readOnly := h.(onlyRead)
+		f.readOnly.Store(readOnly)
 	}
 	shared := f.h
 	f.mu.Unlock()

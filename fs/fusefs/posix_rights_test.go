@@ -51,6 +51,16 @@ var permissionCases = []posixCase{
 			r.stat(name)
 		}
 	}},
+	{"set-group-ID of a file that the group may not execute, given to one's own group", func(r *trace) {
+		for _, gid := range []int{somegroup, 4321} {
+			name := fmt.Sprint("of ", gid)
+			r.file(name, "x", 0o600)
+			r.note("chown", unix.Chown(r.p(name), someone, gid))
+			r.note("chmod", unix.Chmod(r.p(name), 0o2664))
+			as(r.t, someone, somegroup, func() { r.note("chgrp", unix.Chown(r.p(name), someone, somegroup)) })
+			r.stat(name)
+		}
+	}},
 	{"refusals", func(r *trace) {
 		r.file("secret", "x", 0o600)
 		r.file("public", "x", 0o644)

@@ -44,6 +44,25 @@ func Create(st store.FS, dir string, size int64) error {
 // Rounded is the size in bytes of a journal that Create is asked to give a size.
 func Rounded(size int64) int64 { return size / segmentCount / page * page * segmentCount }
 
+// SizeLeft is the size that a journal had of which not all may be left, in
+// bytes, by its largest segment; 0: it cannot be told.
+func SizeLeft(st store.FS, dir string) (size int64, err error) {
+	for i := range segmentCount {
+		attr, err := st.Stat(segmentName(dir, i))
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		size = max(size, Rounded(attr.Size*segmentCount))
+	}
+	if size < MinSize || size > mostSegment*segmentCount {
+		return 0, nil
+	}
+	return size, nil
+}
+
 func segmentName(dir string, i int) string { return path.Join(dir, fmt.Sprintf("%03d", i)) }
 
 func createSegment(st store.FS, name string, size int64) error {

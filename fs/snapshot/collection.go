@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,10 @@ const (
 	// being made.
 	stagingName = volume.MetaDir + "/staging"
 	lockName    = volume.MetaDir + "/lock"
-	maxName     = 200 // bytes
+	// markName is a file that a collection is known by, and that is locked
+	// while something in it is begun or removed.
+	markName = ".akvfs-snapshots"
+	maxName  = 200 // bytes
 )
 
 // NameError says that a snapshot cannot have a name.
@@ -89,6 +93,31 @@ func OpenCollection(dir string, create bool) (*Collection, error) {
 
 // Close lets go of the directory.
 func (c *Collection) Close() error { return c.st.Close() }
+
+// Marked says whether the directory was a collection before, though there may
+// be nothing in it now.
+func (c *Collection) Marked() bool {
+	_, err := c.st.Stat(markName)
+	return err == nil
+}
+
+// holdPatience is how long hold waits for others, who remove a snapshot at the
+// most.
+const holdPatience = 2 * time.Minute
+
+// hold keeps all others from beginning or removing anything in the collection
+// until the lock is closed. What cannot be had is volume.ErrInUse.
+func (c *Collection) hold() (io.Closer, error) {
+	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		lock, err := c.st.TryLock(markName)
+		if !errors.Is(err, store.ErrLocked) {
+			return lock, err
+		}
+		if time.Since(begun) > holdPatience {
+			return nil, volume.ErrInUse
+		}
+	}
+}
 
 // Snapshot is one of a collection.
 type Snapshot struct {
@@ -160,12 +189,18 @@ type partial struct {
 	lock io.Closer
 }
 
+// begin makes a partial snapshot and locks it, before anybody else may look
+// whether it is locked.
 func (c *Collection) begin(name string) (*partial, error) {
+	held, err := c.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
 	p := &partial{c: c, name: name, dir: "." + name + partialSuffix}
 	if err := c.st.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
 	if p.st, err = c.sub(p.dir); err != nil {
 		return nil, err
 	}
@@ -176,7 +211,8 @@ func (c *Collection) begin(name string) (*partial, error) {
 		p.lock, err = p.st.TryLock(lockName)
 	}
 	if err != nil {
-		p.end()
+		p.st.Close()
+		_ = store.RemoveAll(c.st, p.dir) // else Clear does
 		return nil, err
 	}
 	return p, nil
@@ -192,7 +228,7 @@ func touch(st store.FS, name string) error {
 
 // publish makes the snapshot durable, and then gives it its name.
 func (p *partial) publish() error {
-	if err := store.RemoveAll(p.st, stagingName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.RemoveAll(p.st, stagingName); err != nil {
 		return err
 	}
 	if err := p.st.SyncAll(); err != nil {
@@ -211,17 +247,28 @@ func (p *partial) publish() error {
 
 // end lets go of it, and removes it if it was not published.
 func (p *partial) end() {
-	if p.lock != nil {
-		p.lock.Close()
-	}
-	p.st.Close()
 	if p.dir != "" {
-		_ = store.RemoveAll(p.c.st, p.dir) // else Clear does
+		if held, err := p.c.hold(); err == nil { // else Clear does it
+			_ = store.RemoveAll(p.c.st, p.dir)
+			held.Close()
+		}
 	}
+	p.lock.Close()
+	p.st.Close()
 }
 
 // Clear removes what interrupted work has left.
 func (c *Collection) Clear() error {
+	held, err := c.hold()
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	return c.clear()
+}
+
+// clear is Clear, with the collection held.
+func (c *Collection) clear() error {
 	entries, err := c.st.ReadDir(".")
 	if err != nil {
 		return err
@@ -252,7 +299,12 @@ func (c *Collection) Delete(name string) error {
 		return err
 	}
 	away := "." + name + partialSuffix
-	if err := c.Clear(); err != nil {
+	held, err := c.hold()
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	if err := c.clear(); err != nil {
 		return err
 	}
 	lock, err := c.st.TryLock(path.Join(name, lockName))

@@ -27,6 +27,8 @@ import (
 type machine struct {
 	t    testing.TB
 	mem  *store.Mem
+	key  string // where its key is
+	id   uuid.UUID
 	want string // what the volume holds
 }
 
@@ -42,13 +44,14 @@ func newMachine(t *testing.T) *machine {
 	key := filepath.Join(t.TempDir(), "key.json")
 	_, err := file.Create(key, file.Options{Bits: 2048})
 	must(t, err)
-	m := &machine{t: t, mem: store.NewMem(store.Options{})}
+	m := &machine{t: t, key: key, mem: store.NewMem(store.Options{})}
 	for _, dir := range []string{volumeDir, snapsDir, restoredDir} {
 		must(t, m.mem.Mkdir(dir, 0o700))
 	}
 	_, err = volume.Create(m.at(volumeDir), volume.Config{Names: volume.NamesEncrypted, JournalSize: 1 << 20}, func(id uuid.UUID, meta volume.MetadataFiles) (volume.Keys, error) {
 		p, err := openers.Open("file://"+key, keymgr.ProviderOptions{})
 		must(t, err)
+		m.id = id
 		return keymgr.CreateKeyring(t.Context(), meta, id, p)
 	})
 	must(t, err)
@@ -166,7 +169,7 @@ func (m *machine) tidy() {
 	entries, err := m.mem.ReadDir(snapsDir)
 	must(m.t, err)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name, ".") {
+		if strings.HasPrefix(e.Name, ".") && e.Name != markName {
 			m.t.Fatalf("%s is left", e.Name)
 		}
 	}
@@ -190,7 +193,7 @@ func (m *machine) cutEverywhere(do func(), look func(after *machine)) {
 		defer turn.Unlock()
 		for range cutsAtOnce {
 			seed++
-			look(&machine{m.t, m.mem.AfterCrash(seed), m.want})
+			look(&machine{m.t, m.mem.AfterCrash(seed), m.key, m.id, m.want})
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,6 +85,19 @@ func restore(ctx context.Context, from *Snapshot, dst disk, dir string, progress
 		return err
 	}
 	return dst.SyncDir(volume.MetaDir)
+}
+
+// Restoring reports whether a directory is one in which a Restore of a snapshot
+// was begun and has not ended.
+func Restoring(dir string, m *Manifest) bool {
+	st, err := openDisk(dir)
+	if err != nil {
+		return false
+	}
+	defer st.Close()
+	data, err := volume.Metadata(st).ReadFile(restoringName)
+	var begun restoring
+	return err == nil && json.Unmarshal(data, &begun) == nil && hmac.Equal(begun.MAC, m.MAC)
 }
 
 // restorer restores one snapshot.
@@ -382,7 +396,7 @@ func (r *restorer) journal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := store.RemoveAll(r.dst, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.RemoveAll(r.dst, dir); err != nil {
 		return err
 	}
 	if err := r.dst.Mkdir(dir, 0o700); err != nil {

@@ -43,6 +43,7 @@ type scene struct {
 	keys    *keymgr.MasterKeys
 	v       *volume.Volume
 	c       *Collection
+	below   func(*store.Disk) store.FS // what volumes are opened on; nil: the disk itself
 }
 
 func newScene(t testing.TB, names string) *scene {
@@ -80,7 +81,11 @@ func (s *scene) openAt(dir string) (*store.Tracker, *keymgr.MasterKeys, *volume.
 	s.t.Helper()
 	disk, err := store.OpenDisk(dir)
 	must(s.t, err)
-	st := store.NewTracker(disk)
+	var below store.FS = disk
+	if s.below != nil {
+		below = s.below(disk)
+	}
+	st := store.NewTracker(below)
 	info, err := volume.ReadInfo(st)
 	must(s.t, err)
 	keys, err := keymgr.OpenKeyring(s.t.Context(), volume.Metadata(st), info.ID, s.provider)
@@ -220,6 +225,19 @@ func (s *scene) fill() {
 	must(s.t, s.v.Symlink("../elsewhere/ü", "d/link", owner))
 	must(s.t, s.v.Link("d/f4097", "d/deep/again"))
 	must(s.t, s.v.Setxattr("d/f1", "user.colour", []byte("blue"), 0))
+}
+
+// leftIn lists a collection's directory, but for its mark.
+func leftIn(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != markName {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // wait returns when ok does, or fails.

@@ -280,11 +280,39 @@ func (f *overlayFile) Seek(off int64, whence int) (int64, error) {
 	case off < 0 || off >= l.size:
 		return 0, pathError("seek", f.name, syscall.ENXIO)
 	case whence == unix.SEEK_DATA:
-		return off, nil
+		return f.nextData(off)
 	case whence == unix.SEEK_HOLE:
 		return l.size, nil
 	}
 	return 0, pathError("seek", f.name, syscall.EINVAL)
+}
+
+// nextData is where data begins at or after off, in memory or below. Called
+// with the layer's mu held, shared.
+func (f *overlayFile) nextData(off int64) (int64, error) {
+	l := f.layer
+	next := l.size
+	if off < l.below {
+		pos, err := f.File.Seek(off, unix.SEEK_DATA)
+		if err != nil && !errors.Is(err, syscall.ENXIO) {
+			return 0, err
+		}
+		if err == nil && pos < l.below {
+			next = min(next, pos)
+		}
+	}
+	if next == off {
+		return off, nil
+	}
+	for page := range l.pages {
+		if start := page * overlayPage; start+overlayPage > off {
+			next = min(next, max(start, off))
+		}
+	}
+	if next >= l.size {
+		return 0, pathError("seek", f.name, syscall.ENXIO)
+	}
+	return next, nil
 }
 
 // Chtimes sets the time of modification in memory.

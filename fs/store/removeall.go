@@ -1,15 +1,19 @@
 package store
 
 import (
+	"errors"
 	"path"
 
 	"golang.org/x/sys/unix"
 )
 
-// RemoveAll removes a directory with all that is in it. A missing one is an
-// error; one that fails half-way leaves the rest.
+// RemoveAll removes a directory with all that is in it. A missing one is
+// removed already; one that fails half-way leaves the rest.
 func RemoveAll(st FS, dir string) error {
 	entries, err := st.ReadDir(dir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -57,8 +57,11 @@ func (v *Volume) Chtimes(name string, atime, mtime *time.Time) error {
 		if err != nil {
 			return err
 		}
-		if e := v.table.get(attr.Ino); e != nil {
-			return e.file.Chtimes(atime, mtime)
+		if e := v.table.hold(attr.Ino); e != nil { // else it may be closed meanwhile
+			defer v.table.drop(e)
+			if !e.readOnly {
+				return e.file.Chtimes(atime, mtime)
+			}
 		}
 		return v.st.Chtimes(b, atime, mtime)
 	})

@@ -114,7 +114,8 @@ func (v *Volume) commitDue(age time.Duration) (full bool, err error) {
 	return full, errors.Join(errs...)
 }
 
-// commitAll commits everything. Somebody else makes room in the journal.
+// commitAll commits everything, and waits for records that nobody has waited
+// for. Somebody else makes room in the journal.
 func (v *Volume) commitAll() error {
 	if v.journal == nil {
 		return nil
@@ -124,7 +125,7 @@ func (v *Volume) commitAll() error {
 	for _, e := range due {
 		errs = append(errs, e.file.Commit())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, v.journal.Wait(v.journal.Last()))...)
 }
 
 // due lists what is to be committed now. Without a durable name and header a

@@ -79,6 +79,9 @@ func fill(st store.FS, cfg Config, id uuid.UUID, keys Keys) error {
 	if err := st.SyncDir("."); err != nil {
 		return err
 	}
+	if err := Metadata(st).write(infoKept, data); err != nil {
+		return err
+	}
 	return Metadata(st).ReplaceFile(InfoFile, data)
 }
 
@@ -89,10 +92,14 @@ func NewJournal(st store.FS, id uuid.UUID, keys Keys) error {
 }
 
 func createJournal(st store.FS, size int64, id uuid.UUID, keys Keys) error {
+	return createJournalIn(st, JournalDir, size, id, keys, 0)
+}
+
+func createJournalIn(st store.FS, dir string, size int64, id uuid.UUID, keys Keys, before uint64) error {
 	if size == 0 {
 		size = journal.DefaultSize
 	}
-	if err := journal.Create(st, JournalDir, size); err != nil {
+	if err := journal.Create(st, dir, size); err != nil {
 		return err
 	}
 	nonces, err := crypto.NewNonceSource()
@@ -104,7 +111,7 @@ func createJournal(st store.FS, size int64, id uuid.UUID, keys Keys) error {
 		return err
 	}
 	defer cfg.Cipher.Destroy()
-	return journal.Initialize(st, JournalDir, cfg, 0)
+	return journal.Initialize(st, dir, cfg, before)
 }
 
 func journalConfig(id uuid.UUID, keys Keys, nonces *crypto.NonceSource) (journal.Config, error) {

@@ -69,18 +69,28 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 	if err := v.spare(); err != nil {
 		return nil, err
 	}
+	writes := flags&syscall.O_ACCMODE != os.O_RDONLY
 	back, created, err := v.openBacking(name, backing, flags, mode, owner)
+	readOnly := false
+	if errors.Is(err, syscall.EROFS) && !writes && flags&(os.O_CREATE|os.O_TRUNC) == 0 {
+		readOnly = true
+		back, err = openQuietly(v.st, backing, os.O_RDONLY)
+	}
 	if err != nil {
 		return nil, err
 	}
-	e, added, err := v.table.acquire(v.env, back, backing)
+	e, added, err := v.table.acquire(v.env, back, backing, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	if created || (added && v.nameOps.Load() != v.nameSaved.Load()) {
+	if e.readOnly && writes {
+		v.table.drop(e)
+		return nil, syscall.EROFS
+	}
+	if created || (added && !readOnly && v.nameOps.Load() != v.nameSaved.Load()) {
 		e.file.MarkFresh()
 	}
-	return &Handle{v: v, e: e, write: flags&syscall.O_ACCMODE != os.O_RDONLY}, nil
+	return &Handle{v: v, e: e, write: writes}, nil
 }
 
 func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner Owner) (back store.File, created bool, err error) {
@@ -114,6 +124,14 @@ func (h *Handle) ReadAt(p []byte, off int64) (int, error) {
 	return h.e.file.ReadAt(p, off)
 }
 
+// refusal is why nothing can be written through a handle.
+func (h *Handle) refusal() error {
+	if h.e.readOnly {
+		return syscall.EROFS
+	}
+	return syscall.EBADF
+}
+
 // WriteAt writes all of p or fails. It is durable after Sync.
 func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 	if err := h.v.gate.change(); err != nil {
@@ -121,7 +139,7 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 	}
 	defer h.v.gate.changed()
 	if !h.write {
-		return 0, syscall.EBADF
+		return 0, h.refusal()
 	}
 	return h.e.file.WriteAt(p, off)
 }
@@ -130,7 +148,7 @@ func (h *Handle) WriteAt(p []byte, off int64) (int, error) {
 // written comes from a cache that tells it by itself.
 func (h *Handle) WriteBack(p []byte, off int64) (int, error) {
 	if !h.write {
-		return 0, syscall.EBADF
+		return 0, h.refusal()
 	}
 	if err := h.v.gate.change(); err != nil {
 		return 0, err
@@ -212,7 +230,7 @@ func (h *Handle) Allocate(mode uint32, off, n int64) error {
 	}
 	defer h.v.gate.changed()
 	if !h.write {
-		return syscall.EBADF
+		return h.refusal()
 	}
 	return h.e.file.Allocate(mode, off, n)
 }
@@ -252,6 +270,9 @@ func (h *Handle) Chtimes(atime, mtime *time.Time) error {
 		return err
 	}
 	defer h.v.gate.changed()
+	if h.e.readOnly {
+		return syscall.EROFS
+	}
 	if atime != nil {
 		h.meta.Store(true)
 	}
@@ -322,7 +343,7 @@ func (v *Volume) OpenTemp(dir string, mode uint32, owner Owner) (*Handle, error)
 		back.Close()
 		return nil, err
 	}
-	e, _, err := v.table.acquire(v.env, back, "")
+	e, _, err := v.table.acquire(v.env, back, "", false)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,10 @@ import (
 // probeName is a file to try sizes on, where the store has none without names.
 const probeName = MetaDir + "/probe"
 
+// SizeLimit is the largest plaintext size that a file of a volume in st can
+// have. It makes a file without a name to find out.
+func SizeLimit(st store.FS) (int64, error) { return sizeLimit(st) }
+
 // sizeLimit is the largest plaintext size whose backing file the store can
 // have. What is larger must be refused to whoever asks for it: once it is in
 // the journal it can never be brought home.

@@ -25,6 +25,8 @@ const (
 	// encrypted name.
 	LongSuffix = ".name"
 	maxPath    = 4096
+	// namesCached is how many names are kept with their encryption.
+	namesCached = 4096
 )
 
 // names translates between the tree's names and the backing directory's.
@@ -43,7 +45,7 @@ func newNames(st store.FS, info Info, keys Keys) (*names, error) {
 		return n, err
 	}
 	var err error
-	n.cache, err = lru.New[string, string](4096)
+	n.cache, err = lru.New[string, string](namesCached)
 	return n, err
 }
 
@@ -204,4 +206,18 @@ func (n *names) sweep(dir string) (swept bool) {
 		}
 	}
 	return swept
+}
+
+// TreeName is the name in the tree of a path in the backing directory; ok is
+// false where that does not open.
+func (v *Volume) TreeName(backing string) (name string, ok bool) {
+	dir := "."
+	for _, element := range strings.Split(backing, "/") {
+		plain, ok, err := v.names.plain(dir, element)
+		if !ok || err != nil {
+			return "", false
+		}
+		dir, name = path.Join(dir, element), path.Join(name, plain)
+	}
+	return name, true
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/journal"
@@ -96,9 +97,33 @@ func (v *Volume) replaceJournal(cfg journal.Config, before uint64) error {
 // removeNewJournal removes what a resize has left: the old journal, or a new
 // one that never took its place.
 func (v *Volume) removeNewJournal() error {
-	err := store.RemoveAll(v.st, newJournalDir)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil
+	return store.RemoveAll(v.st, newJournalDir)
+}
+
+// RenewJournal puts a new journal in the place of one that is damaged, or
+// missing; its first frame has the number after before. The size is that of the
+// old one's largest segment, as far as there is any. Nobody may have the volume
+// open. A crash leaves the volume with either.
+func RenewJournal(st store.FS, id uuid.UUID, keys Keys, before uint64) error {
+	if err := store.RemoveAll(st, newJournalDir); err != nil {
+		return err
 	}
-	return err
+	size, err := journal.SizeLeft(st, JournalDir)
+	if err != nil {
+		return err
+	}
+	if err := createJournalIn(st, newJournalDir, size, id, keys, before); err != nil {
+		return err
+	}
+	err = st.Rename(newJournalDir, JournalDir, unix.RENAME_EXCHANGE)
+	if errors.Is(err, syscall.ENOENT) {
+		err = st.Rename(newJournalDir, JournalDir, 0)
+	}
+	if err != nil {
+		return err
+	}
+	if err := st.SyncDir(MetaDir); err != nil {
+		return err
+	}
+	return store.RemoveAll(st, newJournalDir)
 }

@@ -196,14 +196,18 @@ func (v *Volume) acquireToScrub(f *scrubbed) (*entry, error) {
 	v.tree.RLock()
 	defer v.tree.RUnlock()
 	back, err := v.st.OpenFile(f.backing, syscall.O_RDWR, 0)
+	readOnly := errors.Is(err, syscall.EROFS)
+	if readOnly {
+		back, err = v.openBackingQuietly(f.backing)
+	}
 	if err != nil {
 		return nil, ignoreGone(err)
 	}
 	if attr, err := back.Stat(); err != nil || attr.Ino != f.ino {
 		return nil, errors.Join(err, back.Close())
 	}
-	e, added, err := v.table.acquire(v.env, back, f.backing)
-	if err == nil && added && v.nameOps.Load() != v.nameSaved.Load() {
+	e, added, err := v.table.acquire(v.env, back, f.backing, readOnly)
+	if err == nil && added && !readOnly && v.nameOps.Load() != v.nameSaved.Load() {
 		e.file.MarkFresh()
 	}
 	return e, err

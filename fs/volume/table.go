@@ -19,6 +19,9 @@ type table struct {
 type entry struct {
 	ino  uint64
 	file *blockfile.File
+	// readOnly: the backing file is open for reading alone, as its file system
+	// had become read-only. Nothing may be changed through the entry.
+	readOnly bool
 	// guarded by table.mu
 	refs  int                 // open handles
 	names map[string]struct{} // backing paths known in this session
@@ -52,8 +55,8 @@ func (t *table) get(ino uint64) *entry {
 }
 
 // acquire gives the entry of an open backing file, which becomes the table's,
-// with one more reference.
-func (t *table) acquire(env *blockfile.Env, back store.File, backing string) (*entry, bool, error) {
+// with one more reference. readOnly is for a new entry.
+func (t *table) acquire(env *blockfile.Env, back store.File, backing string, readOnly bool) (*entry, bool, error) {
 	attr, err := back.Stat()
 	if err != nil {
 		back.Close()
@@ -72,7 +75,7 @@ func (t *table) acquire(env *blockfile.Env, back store.File, backing string) (*e
 		back.Close()
 		return nil, false, err
 	}
-	e := &entry{ino: attr.Ino, file: f, refs: 1, names: map[string]struct{}{backing: {}}}
+	e := &entry{ino: attr.Ino, file: f, readOnly: readOnly, refs: 1, names: map[string]struct{}{backing: {}}}
 	t.files[attr.Ino] = e
 	return e, true, nil
 }

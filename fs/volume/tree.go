@@ -66,18 +66,7 @@ func (v *Volume) ReadDir(name string) ([]store.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := entries[:0]
-	for _, e := range entries {
-		plain, ok, err := v.names.plain(backing, e.Name)
-		if err != nil {
-			v.damaged(&IntegrityError{Path: path.Join(backing, e.Name), What: "name", Number: -1, Err: err})
-		}
-		if ok {
-			e.Name = plain
-			kept = append(kept, e)
-		}
-	}
-	return kept, nil
+	return v.plainEntries(backing, entries), nil
 }
 
 // create runs make on the backing path of a new object, and sees to its

@@ -35,7 +35,8 @@ type Options struct {
 	ReadOnly bool
 	// NoJournal, together with ReadOnly, shows what lies at home and leaves the
 	// journal unread: what was committed last may be missing, or not verify.
-	// It is for whoever looks at a volume whose journal is damaged.
+	// It is for whoever looks at a volume whose journal is damaged, or at names
+	// alone, which no record of it changes.
 	NoJournal bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
@@ -58,6 +59,7 @@ const DefaultCommitInterval = 5 * time.Second
 type Volume struct {
 	st     store.FS
 	info   Info
+	opened time.Time
 	opts   Options
 	log    *slog.Logger
 	env    *blockfile.Env
@@ -111,7 +113,7 @@ func Open(st store.FS, keys Keys, opts Options) (*Volume, error) {
 	if err := info.verify(keys); err != nil {
 		return nil, err
 	}
-	v := &Volume{st: st, info: info, opts: opts.withDefaults(), table: newTable()}
+	v := &Volume{st: st, info: info, opts: opts.withDefaults(), table: newTable(), opened: time.Now()}
 	v.log = v.opts.Logger.With("volume", info.ID.String())
 	if err := v.start(keys); err != nil {
 		v.release()
@@ -136,6 +138,9 @@ func (v *Volume) start(keys Keys) (err error) {
 	}
 	if err := v.openJournal(); err != nil {
 		return err
+	}
+	if !v.opts.ReadOnly {
+		v.keepInfo()
 	}
 	v.startBackground()
 	return nil

@@ -60,7 +60,7 @@ func newBench(ctx context.Context, c *config, kind, dir, scratch string) (*bench
 		return nil, err
 	}
 	b := &bench{System: s, params: c.params, repo: repo, python: filepath.Join(strings.TrimSpace(venv), "bin/python"), scratch: scratch, akvfs: c.akvfs,
-		loadTimeout: 5*time.Minute + 4*time.Duration(c.params.Seconds)*time.Second}
+		loadTimeout: c.params.timeout()}
 	if err := b.Init(ctx); err != nil {
 		return nil, err
 	}
@@ -68,6 +68,13 @@ func newBench(ctx context.Context, c *config, kind, dir, scratch string) (*bench
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
+}
+
+// timeout is how long a load may take, on a disk and processors that others
+// use, too.
+func (p *params) timeout() time.Duration {
+	return 5*time.Minute + 4*time.Duration(p.Seconds)*time.Second +
+		time.Duration(p.SnapshotMiB)*snapshotPatience + time.Duration(p.ListFiles)*listPatience
 }
 
 func (b *bench) close() {

@@ -205,6 +205,24 @@ func TestReportTable(t *testing.T) {
 	}
 }
 
+// TestReportColumns: of a load without ratios, too, every line of the table has
+// as many columns as there are systems and ratios.
+func TestReportColumns(t *testing.T) {
+	for _, systems := range [][]string{{"akvfs"}, {"bare"}, {"bare", "akvfs"}, {"bare", "akvfs", "gocryptfs"}} {
+		r := newReport(&config{systems: systems, rounds: 1}, machine{})
+		for _, system := range systems {
+			r.add(system, "snapshot", []sample{{"create", "s", 1}}, nil)
+		}
+		r.finish()
+		_, table, _ := strings.Cut(r.table(), "\n|")
+		for line := range strings.Lines("|" + table) {
+			if got, want := strings.Count(line, "|"), 3+len(systems)+len(r.ratios()); got != want {
+				t.Errorf("%v: %d and not %d bars in %s", systems, got, want, line)
+			}
+		}
+	}
+}
+
 // TestReportFailures: a peer's failure is told, ours or the bare disk's ends in an error.
 func TestReportFailures(t *testing.T) {
 	for system, fatal := range map[string]bool{"bare": true, "akvfs": true, "gocryptfs": false, "passthrough": false} {

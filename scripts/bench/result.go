@@ -132,7 +132,7 @@ func (r *report) table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s. Rounds: %d; medians, in parentheses lowest to highest. %s\n\n", r.Machine, r.Rounds, r.Started.Format("2006-01-02"))
 	ratios := r.ratios()
-	fmt.Fprintf(&b, "| load | unit | %s | %s |\n", strings.Join(r.headings(), " | "), strings.Join(ratios, " | "))
+	fmt.Fprintf(&b, "| load | unit | %s |\n", strings.Join(slices.Concat(r.headings(), ratios), " | "))
 	fmt.Fprintf(&b, "|---|---|%s\n", strings.Repeat("--:|", len(r.Systems)+len(ratios)))
 	for _, memory := range []bool{false, true} {
 		for _, res := range r.Results {

@@ -19,6 +19,10 @@ import (
 const (
 	// snapshotTimes is how often each figure about snapshots is taken.
 	snapshotTimes = 3
+	// snapshotPatience is for a MiB of the volume, which is read some 20 times.
+	snapshotPatience = 150 * time.Millisecond
+	// listPatience is for a file that is made, listed and removed.
+	listPatience = 10 * time.Millisecond
 	// changedBlocks is one in how many blocks changes before an increment.
 	changedBlocks = 100
 	pageBytes     = 4096
@@ -69,7 +73,9 @@ var snapshotMetrics = []sample{
 	{Metric: "export, all: size", Unit: "MiB"}, {Metric: "export since: size", Unit: "MiB"}, {Metric: "rsync: sent", Unit: "MiB"},
 }
 
+// note keeps a figure, and prints it: of a large volume the last comes late.
 func (v *snapshotBench) note(metric string, value float64) {
+	fmt.Fprintf(os.Stderr, "  %s: %s\n", metric, number(value))
 	v.seen[metric] = append(v.seen[metric], value)
 }
 

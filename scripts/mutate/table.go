@@ -5,6 +5,7 @@ const (
 	journalPkg  = "./fs/journal"
 	recoveryPkg = "./fs/recovery"
 	convertPkg  = "./fs/convert"
+	snapshotPkg = "./fs/snapshot"
 
 	crashes   = "TestPowerCut|TestOrder|TestRenames|TestFilesWithoutNames"
 	faults    = "TestFaults|TestFullDisk"
@@ -189,5 +190,14 @@ var mutations = []mutation{
 	{
 		rule: "recovery writes only into the file with the record's ID", file: "fs/recovery/recovery.go",
 		old: "	if err != nil || h.ID != id {", new: "	if err != nil || h.ID != id && false {", pkg: recoveryPkg, run: all,
+	},
+	{
+		rule: "a restore claims its directory, durably, before it places anything", file: "fs/snapshot/restore.go",
+		old: "	return false, r.dst.SyncDir(\".\")\n", new: "	return false, nil\n", pkg: snapshotPkg, run: "TestRestoreClaims",
+	},
+	{
+		rule: "a partial snapshot is locked before others may clear it away", file: "fs/snapshot/collection.go",
+		old: "	held, err := c.hold()\n	if err != nil {\n		return nil, err\n	}\n	defer held.Close()\n	p :=", new: "	var err error\n	p :=",
+		pkg: snapshotPkg, run: "TestClearBeside",
 	},
 }

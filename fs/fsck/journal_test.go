@@ -1,0 +1,244 @@
+package fsck
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/akvfs/akvfs/fs/format"
+	"github.com/akvfs/akvfs/fs/journal"
+	"github.com/akvfs/akvfs/fs/store"
+	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/keymgr"
+)
+
+func segmentOf(i int64) string { return path.Join(volume.JournalDir, fmt.Sprintf("%03d", i)) }
+
+// needed are the numbers of the frames that a crash left to be recovered.
+func (s *scene) needed() (first, last uint64) {
+	s.t.Helper()
+	shape, err := journal.Look(s.st, volume.JournalDir)
+	must(s.t, err)
+	return shape.Newest - uint64(shape.Needed) + 1, shape.Newest
+}
+
+// lose damages a frame.
+func (s *scene) lose(number uint64) {
+	s.t.Helper()
+	for _, f := range s.frames() {
+		if f.number == number {
+			s.flip(f.segment, f.off+frameHead+2)
+			return
+		}
+	}
+	s.t.Fatalf("there is no frame %d", number)
+}
+
+// crashWith leaves a volume with a journal of three files: a frame for each
+// sync, in this order.
+func (s *scene) crashWith() {
+	s.t.Helper()
+	v, keys := s.open()
+	for i, name := range []string{"first", "second", "third"} {
+		s.put(v, name, random(uint64(20+i), 8_000+500*i))
+	}
+	s.put(v, "second", random(30, 8_500))
+	s.put(v, "third", random(31, 20_000))
+	s.st = s.st.Kill()
+	_ = v.Close() // its store is gone
+	keys.Destroy()
+}
+
+// TestJournalWithAGap: frames that are missing are refused, and, if the loss is
+// accepted, given up: what the others have comes home, what they cannot give
+// is listed by file and range, and the volume opens again. Whatever reads is
+// something that was written.
+func TestJournalWithAGap(t *testing.T) {
+	base := newScene(t, volume.NamesEncrypted)
+	base.crashWith()
+	first, last := base.needed()
+	if last-first < 4 {
+		t.Fatalf("frames %d to %d", first, last)
+	}
+	for n := first; n < last; n++ {
+		t.Run(fmt.Sprint("frame ", n-first), func(t *testing.T) {
+			s := base.harmed(t, harm{do: func(s *scene) { s.lose(n) }})
+			if r := s.check(Options{Repair: true}); r.Count(Left) == 0 || !hasKind(r, Journal) || len(r.Notes) == 0 {
+				t.Fatalf("without consent: %+v", r)
+			}
+			r := s.check(Options{Repair: true, AcceptLoss: true})
+			if !hasKind(r, Journal) || !hasKind(r, LostWrite) || r.Count(Left) == 0 {
+				t.Fatalf("%+v", r)
+			}
+			for _, f := range r.Findings {
+				if f.Kind == Journal && (f.State != Repaired || !strings.Contains(f.Detail, fmt.Sprint("frames ", n))) {
+					t.Errorf("%+v", f)
+				}
+				if f.Kind == LostWrite && f.Name == "" && f.Length > 0 {
+					t.Errorf("without its name: %+v", f)
+				}
+			}
+			s.writtenOnce(base, "first", random(20, 8_000))
+			s.writtenOnce(base, "second", random(21, 8_500), random(30, 8_500))
+			s.writtenOnce(base, "third", random(22, 9_000), random(31, 20_000))
+			s.readAll([]string{"first", "second", "third"})
+			if shape, err := journal.Look(s.st, volume.JournalDir); err != nil || shape.Newest <= last {
+				t.Errorf("the new journal: %+v, %v", shape, err)
+			}
+		})
+	}
+}
+
+// writtenOnce wants each block of a file to be one of what was written there,
+// or an error.
+func (s *scene) writtenOnce(base *scene, name string, versions ...[]byte) {
+	s.t.Helper()
+	s.with(func(v *volume.Volume, _ *keymgr.MasterKeys) {
+		got, err := read(v, name)
+		if err != nil {
+			return // it is listed, or was never there
+		}
+		for off := 0; off < len(got); off += format.BlockSize {
+			block, ok := got[off:min(off+format.BlockSize, len(got))], false
+			for _, want := range versions {
+				ok = ok || off < len(want) && bytes.HasPrefix(want[off:], block)
+			}
+			if !ok {
+				s.t.Fatalf("%s: what is at %d was never written", name, off)
+			}
+		}
+	})
+}
+
+// TestJournalGone: without a journal, or with one that holds nothing, a new one
+// is made if that is accepted, and what lies at home is as it was.
+func TestJournalGone(t *testing.T) {
+	base := newScene(t, volume.NamesEncrypted)
+	for what, do := range map[string]func(s *scene){
+		"no journal":        func(s *scene) { must(s.t, removeTree(s.st, volume.JournalDir)) },
+		"no segment 002":    func(s *scene) { must(s.t, s.st.Unlink(segmentOf(2))) },
+		"a shorter segment": func(s *scene) { s.truncate(segmentOf(1), 100) },
+		"no frame": func(s *scene) {
+			for i := range int64(4) {
+				s.change(segmentOf(i), 0, func(p []byte) { clear(p) }, 256<<10)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := base.harmed(t, harm{do: do})
+			r := s.check(Options{Repair: true, AcceptLoss: true})
+			if len(r.Findings) == 0 || r.Count(Repaired) != len(r.Findings) {
+				t.Fatalf("%+v", r)
+			}
+			s.clean()
+		})
+	}
+}
+
+// TestJournalGapPowerCut: a repair that gives a journal up may be cut off
+// anywhere, and begun again.
+func TestJournalGapPowerCut(t *testing.T) {
+	base := newScene(t, volume.NamesEncrypted)
+	base.crashWith()
+	first, _ := base.needed()
+	damaged := base.harmed(t, harm{do: func(s *scene) { s.lose(first + 2) }})
+	points := cutEverywhere(t, damaged, Options{Repair: true, AcceptLoss: true}, func(s *scene) {
+		r := s.check(Options{Repair: true, AcceptLoss: true})
+		if again := s.check(Options{}); !again.Proven || hasKind(again, Journal) {
+			t.Fatalf("%+v\n%+v", r, again)
+		}
+		s.writtenOnce(base, "second", random(21, 8_500), random(30, 8_500))
+	})
+	t.Logf("%d crash points", points)
+}
+
+// TestJournalOversized: a size in the journal that the store cannot have, as a
+// version that did not bound sizes could commit, keeps the volume from being
+// opened for writing. It is listed, and given up if that is accepted; what was
+// committed before it comes home.
+func TestJournalOversized(t *testing.T) {
+	s := newScene(t, volume.NamesEncrypted)
+	const huge = 1 << 40
+	v, keys := s.open()
+	s.put(v, "grown", random(33, 9_000))
+	h, err := v.OpenFile("grown", os.O_RDWR, 0, volume.Owner{})
+	must(t, err)
+	must(t, errors.Join(h.Truncate(huge), h.Sync(true)))
+	s.st = s.st.Kill()
+	_ = v.Close() // its store is gone
+	keys.Destroy()
+
+	check := func(opts Options) *Report {
+		opts.Keys = openKeys
+		r, err := Run(t.Context(), small{s.st}, opts)
+		must(t, err)
+		return r
+	}
+	if r := check(Options{Repair: true}); r.Count(Left) != 1 || !hasKind(r, Journal) || r.Replayed != 0 {
+		t.Fatalf("without consent: %+v", r)
+	}
+	r := check(Options{Repair: true, AcceptLoss: true})
+	if r.Count(Left) != 1 || r.Count(Repaired) != 1 || !hasKind(r, LostWrite) || r.Replayed == 0 {
+		t.Fatalf("%+v", r)
+	}
+	if r := check(Options{}); !r.Clean() || !r.Proven || r.Pending != 0 {
+		t.Fatalf("%+v", r)
+	}
+	s.readAll(nil)
+}
+
+// small is a store whose files have at most a GiB.
+type small struct{ *store.Mem }
+
+// OpenFile is store.FS's.
+func (s small) OpenFile(name string, flag int, perm uint32) (store.File, error) {
+	f, err := s.Mem.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return smallFile{f}, nil
+}
+
+type smallFile struct{ store.File }
+
+// Truncate is store.File's.
+func (f smallFile) Truncate(size int64) error {
+	if size > 1<<30 {
+		return syscall.EFBIG
+	}
+	return f.File.Truncate(size)
+}
+
+// cutEverywhere cuts the power at every operation of a repair that changes
+// something or makes it durable, until one comes to its end; after is called
+// with what each has left. It gives the number of cuts.
+func cutEverywhere(t *testing.T, harmed *scene, opts Options, after func(s *scene)) (points int) {
+	opts.Keys = openKeys
+	for at := uint64(1); ; at++ {
+		s := harmed.copy(t)
+		s.files = harmed.files
+		var n atomic.Uint64
+		s.st.SetHook(func(op store.Op) error {
+			if (op.Mutates() || op.Kind.Syncs()) && n.Add(1) >= at {
+				return store.ErrCut
+			}
+			return nil
+		})
+		_, err := Run(t.Context(), s.st, opts)
+		if err == nil {
+			return points
+		}
+		if !errors.Is(err, store.ErrCut) {
+			t.Fatalf("cut at %d: %v", at, err)
+		}
+		points++
+		s.st = s.st.Crash(at)
+		after(s)
+	}
+}

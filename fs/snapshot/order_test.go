@@ -1,0 +1,123 @@
+package snapshot
+
+import (
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/akvfs/akvfs/fs/store"
+	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/keymgr"
+	"github.com/akvfs/akvfs/keymgr/file"
+)
+
+// TestRestoreClaims: nothing is placed in a directory before it is durable that
+// it is being restored to. A file system that orders names keeps that by
+// itself, and so does Mem; POSIX promises no such thing.
+func TestRestoreClaims(t *testing.T) {
+	m := newMachine(t)
+	must(t, m.create("one"))
+	s, err := m.collection().Get("one")
+	must(t, err)
+	var mu sync.Mutex
+	claimed, durable, placed := false, false, 0
+	meta := path.Join(restoredDir, volume.MetaDir)
+	m.mem.SetHook(func(op store.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case op.Kind == store.OpRename && op.To == path.Join(meta, restoringName):
+			claimed = true
+		case op.Kind == store.OpSyncDir && op.Name == restoredDir:
+			durable = claimed
+		case op.Mutates() && strings.HasPrefix(op.Name, restoredDir+"/") && !strings.HasPrefix(op.Name, meta):
+			if placed++; !durable {
+				t.Errorf("%v of %s before the directory is claimed", op.Kind, op.Name)
+			}
+		}
+		return nil
+	})
+	must(t, restore(t.Context(), s, m.at(restoredDir), restoredDir, nil))
+	m.mem.SetHook(nil)
+	if placed == 0 {
+		t.Error("nothing was placed")
+	}
+}
+
+// TestClearBeside: whoever clears beside one who is just beginning takes
+// nothing away from him. A Clear begins before each of his first operations.
+func TestClearBeside(t *testing.T) {
+	m := newMachine(t)
+	var clearing atomic.Bool
+	var running sync.WaitGroup
+	var cleared atomic.Int64
+	m.mem.SetHook(func(op store.Op) error {
+		if !strings.HasPrefix(op.Name, path.Join(snapsDir, ".one"+partialSuffix)) || cleared.Load() > 20 || !clearing.CompareAndSwap(false, true) {
+			return nil
+		}
+		cleared.Add(1)
+		done := make(chan struct{})
+		running.Go(func() {
+			defer close(done)
+			defer clearing.Store(false)
+			if err := m.collection().Clear(); err != nil {
+				t.Errorf("clearing: %v", err)
+			}
+		})
+		select { // it waits while the other one holds the collection
+		case <-done:
+		case <-time.After(20 * time.Millisecond):
+		}
+		return nil
+	})
+	must(t, m.create("one"))
+	running.Wait()
+	m.mem.SetHook(nil)
+	if cleared.Load() < 5 {
+		t.Errorf("cleared %d times", cleared.Load())
+	}
+	m.sound("one")
+}
+
+// TestPowerCutRewrap: a snapshot is under the old version of its key or under
+// the new one, and opens; the same is done again, and it is under the new one.
+func TestPowerCutRewrap(t *testing.T) {
+	m := newMachine(t)
+	must(t, m.create("one"))
+	vault, err := file.Open(m.key, file.Options{})
+	must(t, err)
+	newest, err := vault.Rotate()
+	must(t, err)
+	version := func(m *machine) string {
+		t.Helper()
+		k, err := keymgr.LoadKeyring(volume.Metadata(m.at(path.Join(snapsDir, "one"))))
+		must(t, err)
+		return k.Wraps()[0].Version
+	}
+	rewrap := func(m *machine) {
+		t.Helper()
+		p, err := openers.Open(vault.KeyID(), keymgr.ProviderOptions{})
+		must(t, err)
+		keys, err := keymgr.OpenKeyring(t.Context(), volume.Metadata(m.at(path.Join(snapsDir, "one"))), m.id, func(string) (keymgr.Provider, error) { return p, nil })
+		must(t, err)
+		defer keys.Destroy()
+		must(t, keys.Rewrap(t.Context(), vault.KeyID(), p))
+	}
+	oldest, states := version(m), map[string]int{}
+	m.cutEverywhere(func() { rewrap(m) }, func(after *machine) {
+		is := version(after)
+		if states[is]++; is != oldest && is != newest {
+			t.Fatalf("it is under version %s", is)
+		}
+		after.sound("one")
+		if rewrap(after); version(after) != newest {
+			t.Fatal("it cannot be wrapped anew")
+		}
+	})
+	if m.sound("one"); version(m) != newest || len(states) != 2 {
+		t.Errorf("under %s, by way of %v", version(m), states)
+	}
+}
