@@ -33,7 +33,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "who went on is told of a failure", file: "fs/journal/promise.go",
-		old: "			p.done(err)\n", new: "			p.done(nil)\n", pkg: journalPkg, run: "TestThen",
+		old: "			p.done(err)\n", new: "			_ = err\n			p.done(nil)\n", pkg: journalPkg, run: "TestThen",
 	},
 	{
 		rule: "whoever goes on writes if nobody else does", file: "fs/journal/promise.go",
