@@ -33,6 +33,7 @@ type Loop struct {
 	pool    sync.Pool    // of *reader
 	spare   int32        // how many readers may be idle
 	idle    atomic.Int32 // readers that wait for a request, or are about to
+	forgets atomic.Int32 // FORGETs that are being served
 	serving sync.Map     // readers, by the channel that a handler gets of each
 	// work is readers, and postponed requests: what fd is open for.
 	work sync.WaitGroup
@@ -94,18 +95,34 @@ func (l *Loop) read() {
 		l.pool.Put(r)
 	}()
 	for l.next(r) {
-		if l.idle.Add(-1) == 0 && !forgets(r.header().Opcode) {
-			l.another()
-		}
-		l.lookout.open.Add(1)
-		l.serve(r)
-		l.lookout.open.Add(-1)
+		l.takeTurn(r)
 		if !l.stay() {
 			return
 		}
 	}
 	l.idle.Add(-1)
 }
+
+// takeTurn serves the request that a reader has read, and sees to it that
+// another reader waits meanwhile.
+func (l *Loop) takeTurn(r *reader) {
+	enough := false
+	if forgets(r.header().Opcode) {
+		enough = l.forgets.Add(1) > mostForgets
+		defer l.forgets.Add(-1)
+	}
+	if l.idle.Add(-1) == 0 && !enough {
+		l.another()
+	}
+	l.lookout.open.Add(1)
+	defer l.lookout.open.Add(-1)
+	l.serve(r)
+}
+
+// mostForgets is how many FORGETs may be served at a time before no reader is
+// added on their account: the kernel sends them without end and waits for no
+// answer. One may wait for as long as a volume is frozen.
+const mostForgets = 256
 
 // stay counts a reader that is done among those that wait, unless there are
 // enough of them. It looks and counts in one step: if each counted itself and

@@ -182,30 +182,52 @@ func TestAlwaysAReader(t *testing.T) {
 	}
 }
 
-// TestForget: FORGETs are served without an answer, without more readers, and
-// the mount goes on.
+// forgetAll has the kernel forget what nobody uses.
+func (m *mounted) forgetAll() { m.Helper(); m.must(unix.Mount("", m.dir, "", unix.MS_REMOUNT, "")) }
+
+// TestForget: FORGETs are served without an answer, and the mount goes on.
 func TestForget(t *testing.T) {
-	m := unmounted(t, nil)
-	m.spare = 1
-	m.serve()
+	m := mount(t)
 	var forgotten atomic.Int32
-	var most shared[int32]
-	m.set(func(a *answers) {
-		a.forget = func() {
-			forgotten.Add(1)
-			n := int32(0)
-			m.serving.Range(func(any, any) bool { n++; return true })
-			most.change(func(v *int32) { *v = max(*v, n) })
-		}
-	})
+	m.set(func(a *answers) { a.forget = func() { forgotten.Add(1) } })
 	const many = 300
 	for n := range many {
 		m.must(m.openNth(n + 2).Close())
 	}
-	m.must(unix.Mount("", m.dir, "", unix.MS_REMOUNT, "")) // drops what nobody uses
-	m.eventually("forgotten", func() bool { return forgotten.Load() >= many })
-	if n := most.get(); n > 4 { // one more for each caller that is inside
-		t.Errorf("%d readers while requests are forgotten", n)
+	m.forgetAll()
+	m.eventually("forgotten", func() bool { return forgotten.Load() >= many && m.forgets.Load() == 0 })
+}
+
+// TestSlowForgets: FORGETs that wait, as in a frozen volume, keep nobody else
+// waiting.
+func TestSlowForgets(t *testing.T) {
+	m := mount(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	m.set(func(a *answers) {
+		a.read = fill('s')
+		a.forget = func() { entered <- struct{}{}; <-leave }
+	})
+	for n := range 3 * int(m.spare) {
+		m.must(m.openNth(n + 10).Close())
+		m.forgetAll()
+		<-entered
+	}
+	if _, err := m.open().ReadAt(make([]byte, 10), 0); err != nil {
+		t.Error(err)
+	}
+	m.set(func(a *answers) { a.forget = nil })
+	close(leave)
+	m.eventually("forgotten", func() bool { return m.forgets.Load() == 0 })
+}
+
+// TestManyForgets: FORGETs do not add readers without end.
+func TestManyForgets(t *testing.T) {
+	k := newKernel(t)
+	k.forgets.Store(mostForgets) // which wait
+	k.idle.Store(1)
+	k.r.request = request(opForget, []uint64{1})
+	if k.takeTurn(k.r); k.idle.Load() != 0 {
+		t.Error("one more adds a reader")
 	}
 }
 

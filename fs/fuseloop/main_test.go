@@ -236,14 +236,10 @@ func (m *mounted) abort() {
 	m.Helper()
 	var st unix.Stat_t
 	m.must(unix.Stat(m.dir, &st))
-	control := "/sys/fs/fuse/connections"
-	m.must(os.MkdirAll(control, 0o755))
-	name := filepath.Join(control, fmt.Sprint(unix.Minor(st.Dev)), "abort")
-	if _, err := os.Stat(name); err != nil {
-		m.must(unix.Mount("fusectl", control, "fusectl", 0, ""))
-		defer func() { _ = unix.Unmount(control, unix.MNT_DETACH) }()
-	}
-	m.must(os.WriteFile(name, []byte("1"), 0))
+	control := m.TempDir()
+	m.must(unix.Mount("fusectl", control, "fusectl", 0, ""))
+	defer func() { _ = unix.Unmount(control, unix.MNT_DETACH) }()
+	m.must(os.WriteFile(filepath.Join(control, fmt.Sprint(unix.Minor(st.Dev)), "abort"), []byte("1"), 0))
 }
 
 // eventually waits for what is to become true.

@@ -27,8 +27,7 @@ const (
 	opReaddirplus = 44
 )
 
-// forgets tells requests that the kernel sends without end and wants no answer
-// to. While they are served no reader is added on their account.
+// forgets tells requests that the kernel wants no answer to.
 func forgets(opcode uint32) bool { return opcode == opForget || opcode == opBatchForget }
 
 // direct tells requests that go to the file system without go-fuse's help.
