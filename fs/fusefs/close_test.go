@@ -39,8 +39,8 @@ func (h fullHandle) WriteBack(data []byte, off int64) (int, error) {
 	return 0, syscall.ENOSPC
 }
 
-// A close has the kernel write back and tells what came of it, also when it has
-// learnt that it need not ask us.
+// A close has the kernel write back and tells what came of it, whatever came of
+// another one.
 func TestClose(t *testing.T) {
 	for backend, want := range map[string]error{"engine": nil, "full": syscall.ENOSPC} {
 		t.Run(backend, func(t *testing.T) {

@@ -49,6 +49,6 @@
 // shared by whatever uses a path, and exclusively by rename, unlink and rmdir
 // (raw takes it, around go-fuse's own change of its tree). openFile.mu,
 // tree.openMu, ghost.mu, listing.mu and shelf.mu are leaves: nothing is locked,
-// and the volume is not called, while they are held. read, write, fsync and
-// getattr of an open file take only openFile.mu, or nothing.
+// and the volume is not called, while they are held. read, write, fsync, flush
+// and getattr of an open file take only openFile.mu, or nothing.
 package fusefs

@@ -85,10 +85,11 @@ func (r *raw) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fus
 	return 0, fuse.Status(syscall.ENOSYS)
 }
 
-// Flush is what a close(2) would ask. The kernel has written back before, and
-// tells the closer of what failed, by itself: there is nothing to add, and it
-// does not ask again.
-func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+// Flush answers a close(2), before which the kernel writes back what it holds:
+// a close has no other error to tell of, and it syncs nothing. ENOSYS would
+// spare the request, but then whoever closes a file of a mount whose daemon was
+// killed would not hear of that: what the daemon had taken may be lost.
+func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // OnUnmount runs when the last request has been answered.
 func (r *raw) OnUnmount() {

@@ -3,6 +3,7 @@ package fuseloop
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"strings"
@@ -207,9 +208,14 @@ func TestSlowForgets(t *testing.T) {
 		a.read = fill('s')
 		a.forget = func() { entered <- struct{}{}; <-leave }
 	})
-	for n := range 3 * int(m.spare) {
+	many := 3 * int(m.spare)
+	for n := range many {
 		m.must(m.openNth(n + 10).Close())
-		m.forgetAll()
+	}
+	for n := range many { // with no other request in between
+		if code := m.EntryNotify(1, fmt.Sprint("file", n+10)); !code.Ok() {
+			t.Fatal(code)
+		}
 		<-entered
 	}
 	if _, err := m.open().ReadAt(make([]byte, 10), 0); err != nil {
