@@ -17,8 +17,12 @@ var (
 	_ fs.NodeOnForgetter = (*file)(nil)
 )
 
-// OnForget runs when the kernel knows the file no longer.
-func (f *file) OnForget() { f.file.letGo() }
+// OnForget runs when the kernel knows the file no longer. It does not wait.
+func (f *file) OnForget() {
+	if f.file.isKept() {
+		f.t.forgotten.add(f.file)
+	}
+}
 
 // Open opens the file. flags come without O_TRUNC: the kernel truncates in a
 // request of its own.

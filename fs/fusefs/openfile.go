@@ -105,7 +105,13 @@ func (f *openFile) keep(path string) {
 	}
 }
 
-// letGo undoes keep. It is called when the kernel forgets the file, too.
+func (f *openFile) isKept() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.kept
+}
+
+// letGo undoes keep. It is called when the kernel has forgotten the file, too.
 func (f *openFile) letGo() {
 	f.mu.Lock()
 	kept := f.kept

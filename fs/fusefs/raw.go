@@ -92,5 +92,6 @@ func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK
 // OnUnmount runs when the last request has been answered.
 func (r *raw) OnUnmount() {
 	r.RawFileSystem.OnUnmount()
+	r.t.forgotten.wait()
 	r.t.closeAll()
 }

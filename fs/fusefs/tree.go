@@ -35,6 +35,8 @@ type tree struct {
 	door  door // see lock.go
 	shelf *shelf
 
+	forgotten forgotten
+
 	openMu sync.Mutex
 	open   map[*openFile]struct{} // those that have a Handle
 }
