@@ -1,10 +1,14 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,4 +61,80 @@ func TestClose(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slow is a Volume in which closing a file waits while there is a file named
+// slowMark, as it does in a frozen one.
+type slow struct {
+	passthrough
+	mark string
+}
+
+const slowMark = "closing-waits"
+
+type slowHandle struct {
+	Handle
+	mark string
+}
+
+func openSlow(dir string, _ bool) (Volume, func() error, error) {
+	st, err := store.OpenDisk(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return slow{passthrough{st}, filepath.Join(dir, slowMark)}, st.Close, nil
+}
+
+func (s slow) OpenFile(path string, flags int, mode uint32, owner Owner) (Handle, error) {
+	h, err := s.passthrough.OpenFile(path, flags, mode, owner)
+	if err != nil {
+		return nil, err
+	}
+	return slowHandle{h, s.mark}, nil
+}
+
+func (h slowHandle) Close() error {
+	for {
+		if _, err := os.Lstat(h.mark); err != nil {
+			return h.Handle.Close()
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Files that were removed and forgotten may take long to close: the mount
+// answers meanwhile, however many there are.
+func TestForgetDoesNotWait(t *testing.T) {
+	m := mount(t, serveArgs{Backend: "slow"})
+	var known []int // descriptors by which the kernel knows files, but opens none
+	for i := range 100 {
+		name := m.path(fmt.Sprint("f", i))
+		must(t, os.WriteFile(name, nil, 0o600))
+		fd, err := unix.Open(name, unix.O_PATH, 0)
+		must(t, err)
+		known = append(known, fd)
+		must(t, os.Remove(name))
+	}
+	mark := filepath.Join(m.backing, slowMark)
+	must(t, os.WriteFile(mark, nil, 0o600))
+	for _, fd := range known {
+		must(t, unix.Close(fd)) // upon which the kernel forgets it
+	}
+	answered := make(chan error, 1)
+	go func() {
+		for i := range 100 {
+			if _, err := os.Lstat(m.path(fmt.Sprint("no", i))); !errors.Is(err, fs.ErrNotExist) {
+				answered <- fmt.Errorf("a name that is not there: %w", err)
+				return
+			}
+		}
+		answered <- nil
+	}()
+	select {
+	case err := <-answered:
+		must(t, err)
+	case <-time.After(time.Minute):
+		t.Error("the mount does not answer while removed files are being closed")
+	}
+	must(t, os.Remove(mark))
 }

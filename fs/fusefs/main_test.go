@@ -97,8 +97,11 @@ func serveRole() int {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	open := backends[a.Backend]
-	if a.Backend == "full" {
+	switch a.Backend {
+	case "full":
 		open = openFull
+	case "slow":
+		open = openSlow
 	}
 	v, closeVolume, err := open(a.Backing, a.ReadOnly)
 	if err != nil {

@@ -76,7 +76,7 @@ func (l *Loop) close() {
 // spareReaders is how many readers should wait for a request at a time. The
 // kernel wakes the one that has waited longest: with more of them than there are
 // processors, that is one that has lost its place in Go's scheduler meanwhile.
-func spareReaders() int32 { return int32(min(max(2, runtime.GOMAXPROCS(0)), 16)) }
+func spareReaders() int32 { return int32(min(max(2, runtime.NumCPU()), 16)) }
 
 // another starts a reader.
 func (l *Loop) another() {
