@@ -139,6 +139,9 @@ func (l *Loop) stay() bool {
 	}
 }
 
+// readPause is how long a reader waits after a failure that is not the mount's end.
+const readPause = 10 * time.Millisecond
+
 // next reads a request, or reports that there will be none.
 func (l *Loop) next(r *reader) bool {
 	l.lookout.look()
@@ -153,12 +156,12 @@ func (l *Loop) next(r *reader) bool {
 			l.log.Printf("a request of %d bytes", n)
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
 			// we were interrupted, or the request was while we read it
-		default:
-			if !errors.Is(err, syscall.ENODEV) && !errors.Is(err, syscall.ECONNABORTED) { // unmounted, aborted
-				l.log.Printf("reading requests: %v", err)
-			}
+		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EBADF):
 			l.buffers.put(buf)
-			return false
+			return false // unmounted, aborted
+		default: // no memory, perhaps: the kernel has failed that request, and goes on
+			l.log.Printf("reading requests: %v", err)
+			time.Sleep(readPause)
 		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,6 +63,33 @@ func TestAnswers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNobodysFile: the file that tells that files cannot be polled reaches no
+// handler, whatever is done to it.
+func TestNobodysFile(t *testing.T) {
+	m := mount(t)
+	reached := func() fuse.Status { t.Error("a handler was called"); return fuse.OK }
+	m.set(func(a *answers) {
+		a.read = func(uint64, []byte) (fuse.ReadResult, fuse.Status) { return nil, reached() }
+		a.write = func([]byte) fuse.Status { return reached() }
+		a.fsync = func(<-chan struct{}) fuse.Status { return reached() }
+		a.setxattr = func(string, []byte) fuse.Status { return reached() }
+	})
+	f, err := os.OpenFile(filepath.Join(m.dir, unready), os.O_RDWR, 0)
+	m.must(err)
+	defer f.Close()
+	for what, err := range map[string]error{
+		"fsync":    f.Sync(),
+		"write":    second(unix.Pwrite(int(f.Fd()), []byte("data"), 0)),
+		"setxattr": unix.Fsetxattr(int(f.Fd()), "user.a", []byte("value"), 0),
+	} {
+		if !errors.Is(err, syscall.ERANGE) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func second(_ int, err error) error { return err }
 
 // TestAttributes: names and values of any size, and errors.
 func TestAttributes(t *testing.T) {

@@ -47,6 +47,11 @@ func (l *Loop) serve(r *reader) {
 		l.refuse(r)
 		return
 	}
+	if h.NodeId == unreadyNode && direct(h.Opcode) {
+		wipe(r.request[headerSize:])
+		l.answer(r, fuse.ERANGE, 0) // as go-fuse has it
+		return
+	}
 	switch h.Opcode {
 	case opRead:
 		l.serveRead(r)
