@@ -87,8 +87,12 @@ func (l *Loop) greet() error {
 	return nil
 }
 
-// unready is the name, known to go-fuse, of a file that is on every mount.
-const unready = ".go-fuse-epoll-hack"
+// unready is the name of a file that go-fuse has on every mount, and answers for
+// by itself; unreadyNode is its node.
+const (
+	unready     = ".go-fuse-epoll-hack"
+	unreadyNode = ^uint64(0)
+)
 
 // Ready returns when the mount answers. It has the kernel ask whether files
 // can be polled, and hear that they cannot: Go's runtime would ask when this
