@@ -87,8 +87,8 @@ func (l *Loop) greet() error {
 	return nil
 }
 
-// unready is the name, known to go-fuse, of a file that is on every mount, and
-// unreadyNode its number: the file system knows neither.
+// unready is the name of a file that go-fuse has on every mount, and answers for
+// by itself; unreadyNode is its node.
 const (
 	unready     = ".go-fuse-epoll-hack"
 	unreadyNode = ^uint64(0)

@@ -43,8 +43,12 @@ func direct(opcode uint32) bool {
 func (l *Loop) serve(r *reader) {
 	defer r.letGo(l.buffers)
 	h := r.header()
-	if int(h.Length) != len(r.request) {
+	switch {
+	case int(h.Length) != len(r.request):
 		l.refuse(r)
+		return
+	case h.NodeId == unreadyNode:
+		l.serveOther(r)
 		return
 	}
 	if h.NodeId == unreadyNode && direct(h.Opcode) {
@@ -199,7 +203,7 @@ func (l *Loop) serveOther(r *reader) {
 // answers of the kind have.
 func (r *reader) dataSize() int64 {
 	switch r.header().Opcode {
-	case opReaddir, opReaddirplus:
+	case opRead, opReaddir, opReaddirplus:
 		if in, _, ok := as[fuse.ReadIn](r); ok {
 			return int64(in.Size)
 		}
