@@ -128,24 +128,6 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-// TestUnready: the file that go-fuse has on every mount is none of the file
-// system's.
-func TestUnready(t *testing.T) {
-	m := mount(t)
-	m.set(func(a *answers) { a.during = func(<-chan struct{}) { t.Error("it is asked for") } })
-	fd, err := unix.Open(m.dir+"/"+unready, unix.O_RDWR|unix.O_CLOEXEC|unix.O_DIRECT, 0)
-	m.must(err)
-	defer unix.Close(fd)
-	_, write := unix.Pwrite(fd, []byte("x"), 0)
-	for what, err := range map[string]error{
-		"write": write, "fsync": unix.Fsync(fd), "setxattr": unix.Fsetxattr(fd, "user.a", []byte("v"), 0),
-	} {
-		if err != unix.ERANGE {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-}
-
 // TestManyAtOnce: as many requests are served at a time as there are, and
 // afterwards no more readers wait than should.
 func TestManyAtOnce(t *testing.T) {

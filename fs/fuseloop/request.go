@@ -51,11 +51,6 @@ func (l *Loop) serve(r *reader) {
 		l.serveOther(r)
 		return
 	}
-	if h.NodeId == unreadyNode && direct(h.Opcode) {
-		wipe(r.request[headerSize:])
-		l.answer(r, fuse.ERANGE, 0) // as go-fuse has it
-		return
-	}
 	switch h.Opcode {
 	case opRead:
 		l.serveRead(r)
