@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/format"
@@ -27,6 +28,7 @@ import (
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
 	"github.com/akvfs/akvfs/keymgr/akv"
+	"github.com/akvfs/akvfs/keymgr/akv/akvtest"
 	"github.com/akvfs/akvfs/keymgr/file"
 )
 
@@ -204,6 +206,7 @@ func TestLockedMemory(t *testing.T) {
 		c.init()
 		testLockedMemory(t, c.world, c.provider(), 1)
 	})
+	t.Run("late answers", testLateAnswers)
 }
 
 // provider is the vault's key, for this process.
@@ -239,20 +242,9 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 		t.Errorf("keys in use are nowhere in memory, so the search finds nothing: %v", found)
 	}
 	t.Logf("plaintext before the lock: %v", plain.in(w, pid))
-	var left map[string]int // of keys
-	defer func() {
-		if len(left) > 0 {
-			t.Logf("keys in memory: %v", left)
-		}
-	}()
 	for range times {
 		w.ok("lock", w.mountpoint)
-		if crypto.ErasesHeap() { // of a connection to a vault a little later
-			eventually(t, "no keys in memory", func() bool {
-				left = secret.in(w, pid)
-				return len(left) == 0
-			})
-		}
+		secret.gone(w, pid)
 		if found := plain.in(w, pid); len(found) > 0 {
 			t.Errorf("plaintext is left in memory: %v", found)
 		}
@@ -261,6 +253,39 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 	}
 	w.must(held.Close())
 	w.unmount()
+}
+
+// gone wants no keys in memory, at once: nothing is left to time.
+func (n *needles) gone(w *world, pid int) {
+	w.t.Helper()
+	if found := n.in(w, pid); len(found) > 0 && crypto.ErasesHeap() {
+		w.t.Errorf("keys are left in memory: %v", found)
+	}
+}
+
+// testLateAnswers: a master key that has been sent to the vault, and those that
+// come from it while the volume is being locked or is locked, leave no more
+// behind than others.
+func testLateAnswers(t *testing.T) {
+	c := newCloud(t)
+	c.init()
+	c.mount("-o", "check-interval=1h")
+	pid := c.status(c.backing).PID
+	_, err := c.vault.Rotate(vaultKey)
+	c.must(err)
+	c.ok("key", "rotate", c.mountpoint)
+	secret := newNeedles()
+	secret.hidden(c.world, c.provider())
+	c.server.ForgetRequests()
+	c.server.Inject(akvtest.Fault{Request: "unwrapKey", Delay: 2 * time.Second, Times: 1})
+	end := c.start(c.command("key", "check", c.mountpoint))
+	eventually(t, "the check is on its way", func() bool { return len(c.server.Requests()) > 0 })
+	c.ok("lock", c.mountpoint)
+	end()
+	secret.gone(c.world, pid)
+	c.ok("key", "check", c.mountpoint)
+	secret.gone(c.world, pid)
+	c.unmount()
 }
 
 // fillMarked writes marked files, and syncs every other one.
