@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/format"
 	"github.com/akvfs/akvfs/fs/store"
@@ -190,7 +192,8 @@ func (n *needles) marked(name string, r *rand.ChaCha8, size int) []byte {
 
 // TestLockedMemory reads all memory of a real daemon after a lock: there are
 // no keys in it, master key, keys of the volume or of files, and nothing of
-// what was written and read through the mount.
+// what was written and read through the mount: contents, values of attributes
+// and targets of links, in requests of any size.
 func TestLockedMemory(t *testing.T) {
 	if !crypto.ErasesHeap() {
 		t.Log("this build does not erase keys from the heap: only plaintext is looked for")
@@ -237,6 +240,8 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 	defer held.Close()
 	_, err = held.WriteAt(plain.marked("unsynced", rand.NewChaCha8([32]byte{9}), 50_000), 1000)
 	w.must(err)
+	w.valuesMarked(plain)
+	targets := w.linksMarked(plain)
 	secret.hidden(w, provider)
 	if found := secret.in(w, pid); found["master key"] == 0 || found["file key"] == 0 {
 		t.Errorf("keys in use are nowhere in memory, so the search finds nothing: %v", found)
@@ -250,6 +255,7 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 		}
 		w.ok("unlock", w.mountpoint)
 		w.readMarked(contents)
+		w.followMarked(targets)
 	}
 	w.must(held.Close())
 	w.unmount()
@@ -314,6 +320,46 @@ func (w *world) readMarked(contents map[string][]byte) {
 		}
 		if got := w.read(join(w.mountpoint, name)); got != string(want) {
 			w.t.Errorf("%s has changed: %d bytes", name, len(got))
+		}
+	}
+}
+
+// valuesMarked sets and reads marked attributes.
+func (w *world) valuesMarked(n *needles) {
+	w.t.Helper()
+	for i, size := range []int{16, 40, 400, 3000} {
+		value := n.marked(fmt.Sprintf("value of %d bytes", size), rand.NewChaCha8([32]byte{3, byte(i)}), size)
+		attr := fmt.Sprint("user.a", size)
+		w.must(unix.Setxattr(join(w.mountpoint, "small"), attr, value, 0))
+		got := make([]byte, size)
+		if n, err := unix.Getxattr(join(w.mountpoint, "small"), attr, got); err != nil || !bytes.Equal(got[:n], value) {
+			w.t.Errorf("%s: %d bytes, %v", attr, n, err)
+		}
+	}
+}
+
+// linksMarked makes and reads links with marked targets.
+func (w *world) linksMarked(n *needles) map[string]string {
+	w.t.Helper()
+	targets := map[string]string{}
+	for i, size := range []int{16, 40, 96, 400, 2000} {
+		var mark [4]byte
+		rand.NewChaCha8([32]byte{4, byte(i)}).Read(mark[:])
+		text := fmt.Sprintf("%x", mark)
+		n.add(fmt.Sprintf("target of %d bytes", size), []byte(text))
+		link := join(w.mountpoint, fmt.Sprint("link", size))
+		targets[link] = strings.Repeat(text, size/len(text))
+		w.must(os.Symlink(targets[link], link))
+	}
+	w.followMarked(targets)
+	return targets
+}
+
+func (w *world) followMarked(targets map[string]string) {
+	w.t.Helper()
+	for link, want := range targets {
+		if got, err := os.Readlink(link); err != nil || got != want {
+			w.t.Errorf("%s has changed: %d bytes, %v", link, len(got), err)
 		}
 	}
 }

@@ -200,7 +200,7 @@ type setxattrIn struct {
 func (l *Loop) serveOther(r *reader) {
 	out, back := l.buffer(r, r.dataSize()+overhead)
 	defer back()
-	n, code := l.protocol.HandleRequest([][]byte{r.in[:r.n]}, [][]byte{out})
+	n, code := l.handle(r.header().Opcode, r.in[:r.n], out)
 	if !code.Ok() {
 		l.answer(r, code, 0)
 	} else if n > 0 {
