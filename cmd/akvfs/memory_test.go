@@ -20,6 +20,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/format"
@@ -27,6 +30,7 @@ import (
 	"github.com/akvfs/akvfs/fs/volume"
 	"github.com/akvfs/akvfs/keymgr"
 	"github.com/akvfs/akvfs/keymgr/akv"
+	"github.com/akvfs/akvfs/keymgr/akv/akvtest"
 	"github.com/akvfs/akvfs/keymgr/file"
 )
 
@@ -188,7 +192,8 @@ func (n *needles) marked(name string, r *rand.ChaCha8, size int) []byte {
 
 // TestLockedMemory reads all memory of a real daemon after a lock: there are
 // no keys in it, master key, keys of the volume or of files, and nothing of
-// what was written and read through the mount.
+// what was written and read through the mount: contents, values of attributes
+// and targets of links, in requests of any size.
 func TestLockedMemory(t *testing.T) {
 	if !crypto.ErasesHeap() {
 		t.Log("this build does not erase keys from the heap: only plaintext is looked for")
@@ -204,6 +209,7 @@ func TestLockedMemory(t *testing.T) {
 		c.init()
 		testLockedMemory(t, c.world, c.provider(), 1)
 	})
+	t.Run("late answers", testLateAnswers)
 }
 
 // provider is the vault's key, for this process.
@@ -234,33 +240,58 @@ func testLockedMemory(t *testing.T, w *world, provider keymgr.Provider, times in
 	defer held.Close()
 	_, err = held.WriteAt(plain.marked("unsynced", rand.NewChaCha8([32]byte{9}), 50_000), 1000)
 	w.must(err)
+	w.valuesMarked(plain)
+	targets := w.linksMarked(plain)
 	secret.hidden(w, provider)
 	if found := secret.in(w, pid); found["master key"] == 0 || found["file key"] == 0 {
 		t.Errorf("keys in use are nowhere in memory, so the search finds nothing: %v", found)
 	}
 	t.Logf("plaintext before the lock: %v", plain.in(w, pid))
-	var left map[string]int // of keys
-	defer func() {
-		if len(left) > 0 {
-			t.Logf("keys in memory: %v", left)
-		}
-	}()
 	for range times {
 		w.ok("lock", w.mountpoint)
-		if crypto.ErasesHeap() { // of a connection to a vault a little later
-			eventually(t, "no keys in memory", func() bool {
-				left = secret.in(w, pid)
-				return len(left) == 0
-			})
-		}
+		secret.gone(w, pid)
 		if found := plain.in(w, pid); len(found) > 0 {
 			t.Errorf("plaintext is left in memory: %v", found)
 		}
 		w.ok("unlock", w.mountpoint)
 		w.readMarked(contents)
+		w.followMarked(targets)
 	}
 	w.must(held.Close())
 	w.unmount()
+}
+
+// gone wants no keys in memory, at once: nothing is left to time.
+func (n *needles) gone(w *world, pid int) {
+	w.t.Helper()
+	if found := n.in(w, pid); len(found) > 0 && crypto.ErasesHeap() {
+		w.t.Errorf("keys are left in memory: %v", found)
+	}
+}
+
+// testLateAnswers: a master key that has been sent to the vault, and those that
+// come from it while the volume is being locked or is locked, leave no more
+// behind than others.
+func testLateAnswers(t *testing.T) {
+	c := newCloud(t)
+	c.init()
+	c.mount("-o", "check-interval=1h")
+	pid := c.status(c.backing).PID
+	_, err := c.vault.Rotate(vaultKey)
+	c.must(err)
+	c.ok("key", "rotate", c.mountpoint)
+	secret := newNeedles()
+	secret.hidden(c.world, c.provider())
+	c.server.ForgetRequests()
+	c.server.Inject(akvtest.Fault{Request: "unwrapKey", Delay: 2 * time.Second, Times: 1})
+	end := c.start(c.command("key", "check", c.mountpoint))
+	eventually(t, "the check is on its way", func() bool { return len(c.server.Requests()) > 0 })
+	c.ok("lock", c.mountpoint)
+	end()
+	secret.gone(c.world, pid)
+	c.ok("key", "check", c.mountpoint)
+	secret.gone(c.world, pid)
+	c.unmount()
 }
 
 // fillMarked writes marked files, and syncs every other one.
@@ -289,6 +320,46 @@ func (w *world) readMarked(contents map[string][]byte) {
 		}
 		if got := w.read(join(w.mountpoint, name)); got != string(want) {
 			w.t.Errorf("%s has changed: %d bytes", name, len(got))
+		}
+	}
+}
+
+// valuesMarked sets and reads marked attributes.
+func (w *world) valuesMarked(n *needles) {
+	w.t.Helper()
+	for i, size := range []int{16, 40, 400, 3000} {
+		value := n.marked(fmt.Sprintf("value of %d bytes", size), rand.NewChaCha8([32]byte{3, byte(i)}), size)
+		attr := fmt.Sprint("user.a", size)
+		w.must(unix.Setxattr(join(w.mountpoint, "small"), attr, value, 0))
+		got := make([]byte, size)
+		if n, err := unix.Getxattr(join(w.mountpoint, "small"), attr, got); err != nil || !bytes.Equal(got[:n], value) {
+			w.t.Errorf("%s: %d bytes, %v", attr, n, err)
+		}
+	}
+}
+
+// linksMarked makes and reads links with marked targets.
+func (w *world) linksMarked(n *needles) map[string]string {
+	w.t.Helper()
+	targets := map[string]string{}
+	for i, size := range []int{16, 40, 96, 400, 2000} {
+		var mark [4]byte
+		rand.NewChaCha8([32]byte{4, byte(i)}).Read(mark[:])
+		text := fmt.Sprintf("%x", mark)
+		n.add(fmt.Sprintf("target of %d bytes", size), []byte(text))
+		link := join(w.mountpoint, fmt.Sprint("link", size))
+		targets[link] = strings.Repeat(text, size/len(text))
+		w.must(os.Symlink(targets[link], link))
+	}
+	w.followMarked(targets)
+	return targets
+}
+
+func (w *world) followMarked(targets map[string]string) {
+	w.t.Helper()
+	for link, want := range targets {
+		if got, err := os.Readlink(link); err != nil || got != want {
+			w.t.Errorf("%s has changed: %d bytes, %v", link, len(got), err)
 		}
 	}
 }

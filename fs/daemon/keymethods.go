@@ -38,7 +38,10 @@ var keyMethods = map[string]keyMethod{
 func (d *Daemon) addKeyMethods(all map[string]control.Method) map[string]control.Method {
 	h := &keyHost{d.admin, d.rewraps, d.kick}
 	for name, m := range keyMethods {
-		all[name] = func(ctx context.Context, c *control.Call) (any, error) { return m(h, ctx, c, &c.Peer) }
+		all[name] = func(ctx context.Context, c *control.Call) (any, error) {
+			defer d.scrubIfLocked()
+			return m(h, ctx, c, &c.Peer)
+		}
 	}
 	return all
 }

@@ -162,28 +162,33 @@ func (d *Daemon) lock(why string, by *control.Peer) error {
 }
 
 // scrubAgain is how long after a lock memory is scrubbed once more, and after
-// that again: scrubRounds times in all. net/http holds on to the buffers of a
-// closed HTTP/2 connection, which may have brought a master key, until the time
-// for a ping that it will not send; and what others allocate during a scrub may
-// keep it from a piece of free memory.
+// that again: scrubRounds times in all. What others allocate during a scrub may
+// keep it from a piece of free memory, which may hold names or values of
+// attributes; it has no keys, nor what files hold, to find.
 const (
 	scrubAgain  = 15 * time.Second
 	scrubRounds = 4
 )
 
 func (d *Daemon) scrubLater(rounds int) {
-	if rounds == 0 {
+	if rounds == 0 || d.guard.get().state != StateLocked {
 		return
 	}
 	time.AfterFunc(scrubAgain, func() {
-		if d.guard.get().state != StateLocked {
-			return
-		}
-		if err := scrub(); err != nil {
-			d.log.Error("memory may still hold what was unwrapped", "error", err)
-		}
+		d.scrubIfLocked()
 		d.scrubLater(rounds - 1)
 	})
+}
+
+// scrubIfLocked is for the end of whatever may have unwrapped a key: a lock in
+// the meantime has not scrubbed away what was still in use.
+func (d *Daemon) scrubIfLocked() {
+	if d.guard.get().state != StateLocked {
+		return
+	}
+	if err := scrub(); err != nil {
+		d.log.Error("memory may still hold what was unwrapped", "error", err)
+	}
 }
 
 // scrub makes what was destroyed leave memory now, and what libraries have
@@ -271,6 +276,7 @@ func (d *Daemon) lockMethod(_ context.Context, c *control.Call) (any, error) {
 
 // unlockMethod answers once the volume is served again.
 func (d *Daemon) unlockMethod(ctx context.Context, c *control.Call) (any, error) {
+	defer d.scrubIfLocked()
 	if err := c.Params(nil); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ func (d *Daemon) tendOnce(ctx context.Context) {
 		return
 	}
 	d.rotateIfDue(ctx, master)
+	d.scrubIfLocked()
 	err = d.rewraps.run(ctx)
 	if !interrupted(err) {
 		d.alert(alertRewrapFailed, err != nil, text(err))

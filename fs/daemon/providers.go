@@ -94,8 +94,8 @@ func (p *providers) retain(keyring *keymgr.Keyring) {
 	}
 }
 
-// renew has the providers forget tokens, and the connections whose buffers
-// have held what they unwrapped.
+// renew has the providers forget the tokens by which they unwrap, and leave
+// their connections.
 func (p *providers) renew() {
 	p.mu.Lock()
 	known := slices.Collect(maps.Values(p.open))

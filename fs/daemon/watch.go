@@ -135,6 +135,7 @@ func (d *Daemon) checkLoop(ctx context.Context) {
 
 // checkRound is what happens at each check.
 func (d *Daemon) checkRound(ctx context.Context) {
+	defer d.scrubIfLocked()
 	master, err := d.masterKeys()
 	if err != nil { // locked
 		d.tryUnlock(ctx)

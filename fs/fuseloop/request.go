@@ -181,7 +181,7 @@ func (l *Loop) serveOther(r *reader) {
 	defer back()
 	n := 0
 	code := l.guarded(func() (code fuse.Status) {
-		n, code = l.protocol.HandleRequest([][]byte{r.request}, [][]byte{out})
+		n, code = l.handle(r.header().Opcode, r.request, out)
 		return code
 	})
 	switch {

@@ -80,7 +80,7 @@ func (v *Volume) Readlink(name string) (string, error) {
 	return v.readTarget(backing)
 }
 
-// readTarget is a backing link's target.
+// readTarget is a backing link's target, which is erased as unseal's values are.
 func (v *Volume) readTarget(backing string) (string, error) {
 	sealed, err := v.st.Readlink(backing)
 	if err != nil || v.names.cipher == nil {
@@ -95,7 +95,9 @@ func (v *Volume) readTarget(backing string) (string, error) {
 		v.damaged(damage)
 		return "", damage
 	}
-	return string(raw), nil
+	var target string
+	crypto.Secretly(func() { target = string(raw) })
+	return target, nil
 }
 
 // attrName translates an attribute's name. ACLs stay what they are: like owner

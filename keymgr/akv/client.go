@@ -64,10 +64,10 @@ func (c Config) tryTimeout() time.Duration { return c.Timeout / 3 }
 
 // clientOptions are those of a pipeline, of a credential (tokens) or of the
 // vault's client.
-func (c Config) clientOptions(client *http.Client, authority string, tokens bool) azcore.ClientOptions {
+func (c Config) clientOptions(transport policy.Transporter, authority string, tokens bool) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     azcloud.Configuration{ActiveDirectoryAuthorityHost: authority},
-		Transport: client,
+		Transport: transport,
 		Telemetry: policy.TelemetryOptions{ApplicationID: "akvfs"},
 		Retry: policy.RetryOptions{
 			MaxRetries: 6,

@@ -45,10 +45,17 @@
 //
 // It never weakens TLS (1.2 or later, verified, no switch against it), follows
 // no redirect, since a request may carry a master key, and puts neither the
-// text of an answer nor a token, secret or key into an error or the log. The
-// plaintext of a master key passes through the memory of the HTTP and JSON
-// libraries; what can be zeroed of that is, the rest is left to the garbage
-// collector.
+// text of an answer nor a token, secret or key into an error or the log.
+//
+// # Where master keys pass
+//
+// No library sees one. azkeys is given zeros to send, and an answer without a
+// value; the courier, below its pipeline, puts the key into the request and
+// takes it out of the answer, on a connection that is used once, by one
+// goroutine, within crypto.Secretly. So all that the key has passed through is
+// out of use before the call returns, and the next collection erases it. The
+// connection takes the proxies that net/http would (HTTP, HTTPS, SOCKS). What
+// is left to zero at once is what Unwrap returns, by its caller.
 //
 // # Locks
 //

@@ -9,7 +9,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/akvfs/akvfs/keymgr"
@@ -38,6 +37,7 @@ type Provider struct {
 	authority string // URL of the directory
 	identity  identity
 	http      *http.Client
+	courier   courier
 
 	mu      sync.Mutex
 	session *session // nil after a refusal
@@ -81,6 +81,7 @@ func New(keyID string, cfg Config) (*Provider, error) {
 	if p.http, err = cfg.newHTTPClient(); err != nil {
 		return refuse(keymgr.Invalid, CodeBadConfiguration, err)
 	}
+	p.courier = newCourier(p.http)
 	if p.identity, err = identify(cfg.Credentials, cfg.Getenv); err != nil {
 		return refuse(keymgr.Credentials, CodeCredentialUnusable, err)
 	}
@@ -231,62 +232,58 @@ func (p *Provider) lookForDeleted(ctx context.Context, s *session, err error) er
 // transformation is one of the vault's four operations.
 type transformation struct {
 	request string // its name in the REST interface
+	seals   bool
 	do      func(context.Context, *azkeys.Client, string, string, azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error)
 }
 
 var sealing = map[string]transformation{
-	keymgr.OpWrap: {"wrapKey", func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+	keymgr.OpWrap: {"wrapKey", true, func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
 		r, err := c.WrapKey(ctx, name, version, o, nil)
 		return r.KeyOperationResult, err
 	}},
-	keymgr.OpEncrypt: {"encrypt", func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+	keymgr.OpEncrypt: {"encrypt", true, func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
 		r, err := c.Encrypt(ctx, name, version, o, nil)
 		return r.KeyOperationResult, err
 	}},
 }
 
 var opening = map[string]transformation{
-	keymgr.OpWrap: {"unwrapKey", func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+	keymgr.OpWrap: {"unwrapKey", false, func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
 		r, err := c.UnwrapKey(ctx, name, version, o, nil)
 		return r.KeyOperationResult, err
 	}},
-	keymgr.OpEncrypt: {"decrypt", func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+	keymgr.OpEncrypt: {"decrypt", false, func(ctx context.Context, c *azkeys.Client, name, version string, o azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
 		r, err := c.Decrypt(ctx, name, version, o, nil)
 		return r.KeyOperationResult, err
 	}},
 }
 
 // transform has the vault do one of its operations with the version and the
-// algorithm of w, and checks that it used them.
+// algorithm of w, and checks that it used them. azkeys and all beneath it see
+// nothing of a master key: the courier puts it in and takes it out.
 func (p *Provider) transform(ctx context.Context, s *session, t transformation, w keymgr.Wrapped, value []byte) ([]byte, error) {
 	traceOf(ctx).asks(t.request)
-	var raw *http.Response
-	ctx = policy.WithCaptureResponse(ctx, &raw)
-	alg := azkeys.EncryptionAlgorithm(w.Algorithm)
-	r, err := t.do(ctx, s.keys, p.id.Name, w.Version, azkeys.KeyOperationParameters{Algorithm: &alg, Value: value})
-	wipeBody(raw)
-	if err != nil {
-		return nil, err
+	h := &hidden{seals: t.seals}
+	if t.seals {
+		h.value = value
+		value = h.shown()
 	}
-	if _, err := p.checkKID(r.KID, w.Version); err != nil {
+	alg := azkeys.EncryptionAlgorithm(w.Algorithm)
+	r, err := t.do(withHidden(ctx, h), s.keys, p.id.Name, w.Version, azkeys.KeyOperationParameters{Algorithm: &alg, Value: value})
+	if !t.seals {
+		r.Result = h.value
+	}
+	if err == nil {
+		_, err = p.checkKID(r.KID, w.Version)
+	}
+	if err == nil && len(r.Result) == 0 {
+		err = judged(keymgr.Unreachable, CodeBadAnswer, "%s answered %s with nothing", p.id.Host, t.request)
+	}
+	if err != nil {
 		clear(r.Result)
 		return nil, err
 	}
-	if len(r.Result) == 0 {
-		return nil, judged(keymgr.Unreachable, CodeBadAnswer, "%s answered %s with nothing", p.id.Host, t.request)
-	}
 	return r.Result, nil
-}
-
-// wipeBody zeroes the bytes of a successful answer, which may hold a master
-// key in base64.
-func wipeBody(resp *http.Response) {
-	if resp == nil || resp.StatusCode != http.StatusOK {
-		return
-	}
-	if body, err := runtime.Payload(resp); err == nil {
-		clear(body)
-	}
 }
 
 // String names the key; %v of a Provider shows nothing else.

@@ -30,7 +30,7 @@ func (p *Provider) newSession() (*session, error) {
 	cred := &credential{inner: inner, identity: p.identity, resource: p.cfg.Resource}
 	cred.suspect.Store(p.refused)
 	o := azkeys.ClientOptions{
-		ClientOptions: p.cfg.clientOptions(p.http, p.authority, false),
+		ClientOptions: p.cfg.clientOptions(p.courier, p.authority, false),
 		// Then the credential checks the resource instead.
 		DisableChallengeResourceVerification: p.cfg.Resource != "",
 	}
