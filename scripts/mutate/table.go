@@ -6,6 +6,7 @@ const (
 	recoveryPkg = "./fs/recovery"
 	convertPkg  = "./fs/convert"
 	snapshotPkg = "./fs/snapshot"
+	fuseloopPkg = "./fs/fuseloop"
 
 	crashes   = "TestPowerCut|TestOrder|TestRenames|TestFilesWithoutNames"
 	faults    = "TestFaults|TestFullDisk"
@@ -19,12 +20,28 @@ const (
 // of the comments in the code.
 var mutations = []mutation{
 	{
-		rule: "a sync returns only after the journal holds it", file: "fs/blockfile/commit.go", quick: true,
-		old: "	return f.env.Journal.Wait(t)\n", new: "	return nil\n", pkg: volumePkg, run: crashes,
+		rule: "a sync returns only after the journal holds it", file: "fs/volume/handle.go", quick: true,
+		old: "	return h.v.env.Journal.Wait(t)\n", new: "	return nil\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a sync that nobody waits for is answered only after the journal holds it", file: "fs/volume/handle.go", quick: true,
+		old: "	h.v.env.Journal.Then(t, done)\n", new: "	done(nil)\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "who went on is told only after the journal holds it", file: "fs/journal/promise.go", quick: true,
+		old: "if p.ticket <= j.durable || j.err != nil {", new: "if p.ticket <= j.last || j.err != nil {", pkg: journalPkg, run: "TestThen",
+	},
+	{
+		rule: "who went on is told of a failure", file: "fs/journal/promise.go",
+		old: "			p.done(err)\n", new: "			_ = err\n			p.done(nil)\n", pkg: journalPkg, run: "TestThen",
+	},
+	{
+		rule: "whoever goes on writes if nobody else does", file: "fs/journal/promise.go",
+		old: "	for j.orphaned() {", new: "	for false {", pkg: journalPkg, run: "TestThenWrites",
 	},
 	{
 		rule: "a commit is of use only with a durable name: a sync makes it so first", file: "fs/blockfile/commit.go",
-		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n	return f.Commit()\n", new: "	return f.Commit()\n", pkg: volumePkg, run: crashes,
+		old: "	if err := f.SyncName(); err != nil {\n		return 0, err\n	}\n	return f.submit()\n", new: "	return f.submit()\n", pkg: volumePkg, run: crashes,
 	},
 	{
 		rule: "nothing goes home before the journal holds it", file: "fs/blockfile/writeback.go", quick: true,
@@ -199,5 +216,17 @@ var mutations = []mutation{
 		rule: "a partial snapshot is locked before others may clear it away", file: "fs/snapshot/collection.go",
 		old: "	held, err := c.hold()\n	if err != nil {\n		return nil, err\n	}\n	defer held.Close()\n	p :=", new: "	var err error\n	p :=",
 		pkg: snapshotPkg, run: "TestClearBeside",
+	},
+	{
+		rule: "what was answered is wiped", file: "fs/fuseloop/request.go",
+		old: "	wipe(out[answerHeader:])\n", new: "", pkg: fuseloopPkg, run: "TestWiped",
+	},
+	{
+		rule: "a request that brings less than it says reaches no handler", file: "fs/fuseloop/request.go",
+		old: " || int64(in.Size) != int64(len(data))", new: "", pkg: fuseloopPkg, run: "TestMalformed",
+	},
+	{
+		rule: "no child has the connection to the kernel", file: "fs/fuseloop/mount.go",
+		old: "\"/dev/fuse\", unix.O_RDWR|unix.O_CLOEXEC", new: "\"/dev/fuse\", unix.O_RDWR", pkg: fuseloopPkg, run: "TestChildren",
 	},
 }
