@@ -39,7 +39,11 @@ func (s *Server) Lock(limit time.Duration, lock func() error) error {
 	before := within(limit, "writing back", s.drawIn)
 	s.root.t.door.close()
 	locked := lock()
-	after := within(limit, "dropping its caches", s.DropCaches)
+	after := within(limit, "dropping its caches", func() error {
+		err := s.DropCaches()
+		s.loop.Settle()
+		return err
+	})
 	return errors.Join(locked, before, after)
 }
 

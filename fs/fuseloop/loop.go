@@ -116,7 +116,22 @@ func (l *Loop) takeTurn(r *reader) {
 	}
 	l.lookout.open.Add(1)
 	defer l.lookout.open.Add(-1)
+	r.turns.Add(1)
+	defer r.turns.Add(1)
 	l.serve(r)
+}
+
+// Settle returns when all requests that are being served now have been, and
+// their buffers wiped: whoever has an answer may ask for a lock before the
+// reader that gave it has come to that. It must not be called from a handler.
+func (l *Loop) Settle() {
+	l.serving.Range(func(_, value any) bool {
+		r := value.(*reader)
+		for turn := r.turns.Load(); turn%2 == 1 && r.turns.Load() == turn; {
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	})
 }
 
 // mostForgets is how many FORGETs may be served at a time before no reader is

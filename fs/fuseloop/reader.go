@@ -1,6 +1,7 @@
 package fuseloop
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -30,7 +31,8 @@ type reader struct {
 	copy      [brief]byte
 	out       [small]byte // the answer, if it is small
 	vector    [1][]byte
-	postponed *postponed // the request that is being served
+	postponed *postponed    // the request that is being served
+	turns     atomic.Uint64 // begun and ended ones: odd while a request is being served
 }
 
 func newReader() *reader { return &reader{cancel: make(chan struct{})} }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -87,4 +88,47 @@ func TestBuffers(t *testing.T) {
 			t.Errorf("then %d", len(again))
 		}
 	}
+}
+
+// TestSettle: it waits for the requests that are being served, and for no
+// others, until nothing is left of them.
+func TestSettle(t *testing.T) {
+	m := mount(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	m.set(func(a *answers) {
+		a.read = func(_ uint64, buf []byte) (fuse.ReadResult, fuse.Status) {
+			inside <- struct{}{}
+			<-leave
+			return fill('s')(0, buf)
+		}
+	})
+	read := func() error {
+		f := m.open()
+		defer f.Close()
+		_, err := f.ReadAt(make([]byte, 4096), 0)
+		return err
+	}
+	m.Settle()
+	end := make(chan error, 1)
+	go func() { end <- read() }()
+	<-inside
+	settled := make(chan struct{})
+	go func() { m.Settle(); close(settled) }()
+	m.eventually("somebody settles", func() bool { return m.beingServed() == 1 })
+	select {
+	case <-settled:
+		t.Fatal("a request is being served")
+	case <-time.After(20 * time.Millisecond):
+	}
+	leave <- struct{}{}
+	<-settled
+	m.must(<-end)
+}
+
+func (l *Loop) beingServed() (n int) {
+	l.serving.Range(func(_, value any) bool {
+		n += int(value.(*reader).turns.Load() % 2)
+		return true
+	})
+	return n
 }
