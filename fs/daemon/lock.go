@@ -163,8 +163,8 @@ func (d *Daemon) lock(why string, by *control.Peer) error {
 
 // scrubAgain is how long after a lock memory is scrubbed once more, and after
 // that again: scrubRounds times in all. What others allocate during a scrub may
-// keep it from a piece of free memory, which may hold names or values of
-// attributes; it has no keys, nor what files hold, to find.
+// keep it from a piece of free memory, which may hold names. Keys, contents,
+// values of attributes and targets of links are not left to chance.
 const (
 	scrubAgain  = 15 * time.Second
 	scrubRounds = 4

@@ -3,7 +3,7 @@
 // end. It takes the place of go-fuse's Server, whose types and file system
 // interface it keeps, and go-fuse's ProtocolServer still reads and makes all
 // messages but those that are many or carry what must be wiped: READ, WRITE,
-// FSYNC and SETXATTR.
+// FSYNC, SETXATTR, SYMLINK and READLINK.
 //
 // What it does that go-fuse's loop does not:
 //   - An FSYNC can be answered by whoever makes the data durable (Postpone), so

@@ -11,6 +11,8 @@ import (
 // Numbers of requests, of which go-fuse exports none.
 const (
 	opForget      = 2
+	opReadlink    = 5
+	opSymlink     = 6
 	opRead        = 15
 	opWrite       = 16
 	opRelease     = 18
@@ -33,7 +35,7 @@ func forgets(opcode uint32) bool { return opcode == opForget || opcode == opBatc
 // direct tells requests that go to the file system without go-fuse's help.
 func direct(opcode uint32) bool {
 	switch opcode {
-	case opRead, opWrite, opFsync, opSetxattr, opInterrupt:
+	case opRead, opWrite, opFsync, opSetxattr, opSymlink, opReadlink, opInterrupt:
 		return true
 	}
 	return false
@@ -60,6 +62,10 @@ func (l *Loop) serve(r *reader) {
 		l.serveFsync(r)
 	case opSetxattr:
 		l.serveSetxattr(r)
+	case opSymlink:
+		l.serveSymlink(r)
+	case opReadlink:
+		l.serveReadlink(r)
 	case opInterrupt:
 		l.answer(r, fuse.ENOSYS, 0) // nothing here can be interrupted: the kernel asks no more
 	default:
@@ -181,7 +187,7 @@ func (l *Loop) serveOther(r *reader) {
 	defer back()
 	n := 0
 	code := l.guarded(func() (code fuse.Status) {
-		n, code = l.handle(r.header().Opcode, r.request, out)
+		n, code = l.protocol.HandleRequest([][]byte{r.request}, [][]byte{out})
 		return code
 	})
 	switch {
