@@ -46,13 +46,20 @@ func (r *reader) header() *fuse.InHeader { return (*fuse.InHeader)(unsafe.Pointe
 // does not keep its buffer: hundreds of them may wait for a disk at a time.
 func (r *reader) take(buf []byte, n int, from *buffers) {
 	r.request, r.large = buf[:n], buf
-	if opcode := r.header().Opcode; n > brief || opcode == opWrite || opcode == opSetxattr {
+	if n > brief || bringsData(r.header().Opcode) {
 		return
 	}
 	r.request = r.copy[:copy(r.copy[:], r.request)]
 	clear(buf[:n])
 	r.large = nil
 	from.put(buf)
+}
+
+// bringsData tells requests that bring what must not be found after a lock. To
+// copy it would leave some of it in a register, and wherever a thread that is
+// interrupted then puts that.
+func bringsData(opcode uint32) bool {
+	return opcode == opWrite || opcode == opSetxattr || opcode == opSymlink
 }
 
 // letGo ends a request: it gives back its buffer, which has been wiped, or
