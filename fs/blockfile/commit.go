@@ -38,19 +38,10 @@ func (f *File) TryCommit() (done bool, err error) {
 	return room == 0, f.env.Journal.Wait(t)
 }
 
-// Sync is Commit for a caller who was promised durability: the file's name
-// and header are made durable first, where they may not be. With times, so is
-// the time of modification.
-func (f *File) Sync(times bool) error {
-	t, err := f.BeginSync(times)
-	if err != nil || t == 0 {
-		return err
-	}
-	return f.env.Journal.Wait(t)
-}
-
-// BeginSync is Sync up to where it waits: what was written is durable when the
-// journal holds the ticket, which is 0 if it is durable now.
+// BeginSync is Commit, up to where that waits, for a caller who was promised
+// durability: the file's name and header are made durable first, where they may
+// not be. With times, so is the time of modification. What was written is
+// durable when the journal holds the ticket, which is 0 if it is now.
 func (f *File) BeginSync(times bool) (journal.Ticket, error) {
 	if err := f.lost.Load(); err != nil {
 		return 0, *err

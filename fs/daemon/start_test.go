@@ -217,6 +217,9 @@ func TestNamespaceHolds(t *testing.T) {
 	if isClosed(d.Done()) {
 		t.Fatal("it has ended")
 	}
+	if _, ok := errors.AsType[*LingeringError](d.awaitEnd(time.Millisecond)); !ok {
+		t.Error("nobody hears of the namespace")
+	}
 	fmt.Fprintln(in)
 	answer := make([]byte, 100)
 	n, err := out.Read(answer)
@@ -224,6 +227,28 @@ func TestNamespaceHolds(t *testing.T) {
 		t.Errorf("the namespace reads %q, %v", answer[:n], err)
 	}
 	if err := holder.Wait(); err != nil {
+		t.Error(err)
+	}
+	within(t, "Done", d.Done())
+}
+
+// An end that takes long by itself is not laid at a namespace's door.
+func TestSlowEnd(t *testing.T) {
+	d := newFixture(t).start()
+	d.checking.Add(1)
+	if err := d.tryUnmount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.server.Wait()
+	told := make(chan error, 1)
+	go func() { told <- d.awaitEnd(time.Nanosecond) }()
+	select {
+	case err := <-told:
+		t.Errorf("before the end: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	d.checking.Done()
+	if err := <-told; err != nil {
 		t.Error(err)
 	}
 	within(t, "Done", d.Done())

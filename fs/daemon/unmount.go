@@ -59,7 +59,7 @@ func (d *Daemon) Unmount(ctx context.Context, wait time.Duration) error {
 	for {
 		err := d.tryUnmount(ctx)
 		if err == nil {
-			return d.awaitEnd()
+			return d.awaitEnd(namespaceTime)
 		}
 		if !isBusy(err) {
 			return &fusefs.UnmountError{Mountpoint: d.cfg.Mountpoint, Err: err}
@@ -108,13 +108,19 @@ func (d *Daemon) position() (top, there bool, err error) {
 	return i == len(devices)-1, i >= 0, err
 }
 
-func (d *Daemon) awaitEnd() error {
+// awaitEnd waits for the end after an unmount. The kernel may take up to limit
+// to let go of the connection; what the volume then takes to commit and to
+// bring home, on a slow disk, is nobody else's doing.
+func (d *Daemon) awaitEnd(limit time.Duration) error {
 	select {
-	case <-d.ended:
-		return d.err
-	case <-time.After(namespaceTime):
-		return &LingeringError{d.cfg.Mountpoint}
+	case <-d.server.Done():
+	case <-time.After(limit):
+		if !isClosed(d.server.Done()) {
+			return &LingeringError{d.cfg.Mountpoint}
+		}
 	}
+	<-d.ended
+	return d.err
 }
 
 // Stop begins the end: it commits, and unmounts as soon as nobody uses the

@@ -8,8 +8,8 @@
 // Server. Inside, tree is one mount, and there is one type of node for each
 // kind of object: dir, file, symlink, special. openFile is a regular file's
 // one open file in the volume, shared by all of the kernel's handles on it.
-// raw sits between the kernel and go-fuse's tree and adds what go-fuse has no
-// hook for.
+// raw sits between the requests that fuseloop brings and go-fuse's tree and adds
+// what go-fuse has no hook for.
 //
 // What the kernel does here, and what follows:
 //   - Its write-back cache is on. It owns size and times of a regular file
@@ -45,9 +45,10 @@
 //
 // Locks: tree.door is held shared by requests that could be answered without
 // the volume, or that make something known to the kernel, for as long as they
-// take; a lock of the volume closes it. tree.names comes next: it is held shared by whatever uses a path, and exclusively by
-// rename, unlink and rmdir (raw takes it, around go-fuse's own change of its
-// tree). openFile.mu, tree.openMu, ghost.mu, listing.mu and shelf.mu are leaves: nothing is locked, and the
-// volume is not called, while they are held. read, write, fsync, flush and
-// getattr of an open file take only openFile.mu, or nothing.
+// take; a lock of the volume closes it. tree.names comes next: it is held
+// shared by whatever uses a path, and exclusively by rename, unlink and rmdir
+// (raw takes it, around go-fuse's own change of its tree). openFile.mu,
+// tree.openMu, ghost.mu, listing.mu and shelf.mu are leaves: nothing is locked,
+// and the volume is not called, while they are held. read, write, fsync, flush
+// and getattr of an open file take only openFile.mu, or nothing.
 package fusefs

@@ -42,7 +42,7 @@ func newHandle(f *openFile, h Handle, flags uint32, direct bool) *handle {
 
 func (h *handle) errno(err error) syscall.Errno { return h.file.node.t.errno(err) }
 
-// Read fills dest, which is go-fuse's and pooled.
+// Read fills dest, which is wiped when the kernel has it.
 func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n, err := h.h.ReadAt(dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -67,8 +67,8 @@ func (h *handle) Write(_ context.Context, data []byte, off int64) (uint32, sysca
 // fsyncData is the protocol's flag for fdatasync(2).
 const fsyncData = 1
 
-// Fsync makes durable what the kernel has written: it writes back first.
-// The answer may come from whoever makes it durable, on whatever thread.
+// Fsync makes durable what the kernel has written: it writes back first. The
+// answer comes from whoever makes it durable, and is counted there.
 func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 	dataOnly, t := flags&fsyncData != 0, h.file.node.t
 	began := meter.Clock()

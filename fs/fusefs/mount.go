@@ -179,6 +179,9 @@ func (s *Server) Mountpoint() string { return s.mountpoint }
 // been answered and every file given back to the volume.
 func (s *Server) Wait() { <-s.done }
 
+// Done is closed when Wait returns.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
 // Unmount ends the mount and waits for that. While somebody uses the mount it
 // fails with an *UnmountError that is EBUSY, and the mount goes on. It
 // succeeds if the mount has ended already.

@@ -41,5 +41,5 @@ func mountFlags(opts Options) (uintptr, error) {
 	if opts.ReadOnly {
 		flags |= unix.MS_RDONLY
 	}
-	return flags | unix.MS_MGC_VAL, nil // never 0, which go-fuse takes for its default
+	return flags, nil
 }

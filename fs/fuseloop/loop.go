@@ -2,6 +2,7 @@ package fuseloop
 
 import (
 	"errors"
+	"io"
 	"log"
 	"runtime"
 	"sync"
@@ -22,46 +23,60 @@ type Loop struct {
 	mountpoint string
 	helper     bool // mounted by fusermount3, which then unmounts too
 
-	fd      int
+	fd      int          // of /dev/fuse
 	closing sync.RWMutex // shared by notifications, exclusively to close fd
 	closed  bool
+	ended   chan struct{} // closed when Serve is done
 
 	lookout *lookout
+	buffers *buffers
+	pool    sync.Pool    // of *reader
 	spare   int32        // how many readers may be idle
 	idle    atomic.Int32 // readers that wait for a request, or are about to
-	work    sync.WaitGroup
-	pool    sync.Pool // of *reader
-	large   sync.Pool // of *[]byte
-	readers sync.Map  // by the channel that their requests come with
+	forgets atomic.Int32 // FORGETs that are being served
+	serving sync.Map     // readers, by the channel that a handler gets of each
+	// work is readers, and postponed requests: what fd is open for.
+	work sync.WaitGroup
 }
 
 // New is a loop that is not mounted yet. A reader looks for requests for up to
-// busyPoll before it sleeps; see lookout. Of opts it needs FsName, Name, Logger
-// and MaxWrite; Options and AllowOther say how to mount, the rest, up to
-// Debug, what to agree on with the kernel. The file system is given to Mount,
-// because it needs the loop itself: for notifications, and for Postpone.
+// busyPoll before it sleeps; see lookout. Of opts it needs FsName, Name and
+// MaxWrite; Options and AllowOther say how to mount, the rest, up to Debug,
+// what to agree on with the kernel. Without a Logger nothing is logged. The
+// file system is given to Mount, because it needs the loop itself: for
+// notifications, and for Postpone.
 func New(opts fuse.MountOptions, busyPoll time.Duration) *Loop {
-	l := &Loop{opts: opts, log: opts.Logger, fd: -1, spare: spareReaders()}
-	l.opts.DisableSplice = true
+	if opts.Logger == nil {
+		opts.Logger = log.New(io.Discard, "", 0)
+	}
+	l := &Loop{opts: opts, log: opts.Logger, fd: -1, ended: make(chan struct{}), buffers: newBuffers(), spare: spareReaders()}
+	l.opts.DisableSplice = true // what we answer with is never a descriptor's data
 	l.lookout = newLookout(busyPoll, func() bool { return readable(l.fd) })
-	l.pool.New = func() any { return l.newReader() }
-	l.large.New = func() any { b := make([]byte, l.opts.MaxWrite+overhead); return &b }
+	l.pool.New = func() any { return newReader() }
 	return l
 }
 
 // Serve answers requests until the mount ends, whoever ends it. It returns
 // when all have been answered, after OnUnmount.
 func (l *Loop) Serve() {
+	defer close(l.ended)
 	l.another()
 	l.work.Wait()
 	l.close()
 	l.fs.OnUnmount()
 }
 
+func (l *Loop) close() {
+	l.closing.Lock()
+	defer l.closing.Unlock()
+	l.closed = true
+	_ = unix.Close(l.fd)
+}
+
 // spareReaders is how many readers should wait for a request at a time. The
 // kernel wakes the one that has waited longest: with more of them than there are
 // processors, that is one that has lost its place in Go's scheduler meanwhile.
-func spareReaders() int32 { return int32(min(max(2, runtime.NumCPU()), 16)) }
+func spareReaders() int32 { return int32(min(max(2, runtime.GOMAXPROCS(0)), 16)) }
 
 // another starts a reader.
 func (l *Loop) another() {
@@ -74,18 +89,13 @@ func (l *Loop) another() {
 func (l *Loop) read() {
 	defer l.work.Done()
 	r := l.pool.Get().(*reader)
-	l.readers.Store((<-chan struct{})(r.cancel), r)
+	l.serving.Store(r.name(), r)
 	defer func() {
-		l.readers.Delete((<-chan struct{})(r.cancel))
+		l.serving.Delete(r.name())
 		l.pool.Put(r)
 	}()
 	for l.next(r) {
-		if l.idle.Add(-1) == 0 && !forgets(r.header().Opcode) {
-			l.another()
-		}
-		l.lookout.open.Add(1)
-		l.serve(r)
-		l.lookout.open.Add(-1)
+		l.takeTurn(r)
 		if !l.stay() {
 			return
 		}
@@ -93,8 +103,30 @@ func (l *Loop) read() {
 	l.idle.Add(-1)
 }
 
+// takeTurn serves the request that a reader has read, and sees to it that
+// another reader waits meanwhile.
+func (l *Loop) takeTurn(r *reader) {
+	enough := false
+	if forgets(r.header().Opcode) {
+		enough = l.forgets.Add(1) > mostForgets
+		defer l.forgets.Add(-1)
+	}
+	if l.idle.Add(-1) == 0 && !enough {
+		l.another()
+	}
+	l.lookout.open.Add(1)
+	defer l.lookout.open.Add(-1)
+	l.serve(r)
+}
+
+// mostForgets is how many FORGETs may be served at a time before no reader is
+// added on their account: the kernel sends them without end and waits for no
+// answer. One may wait for as long as a volume is frozen.
+const mostForgets = 256
+
 // stay counts a reader that is done among those that wait, unless there are
-// enough of them.
+// enough of them. It looks and counts in one step: if each counted itself and
+// then looked, all could leave at once.
 func (l *Loop) stay() bool {
 	for {
 		n := l.idle.Load()
@@ -107,35 +139,26 @@ func (l *Loop) stay() bool {
 	}
 }
 
-// forgets tells requests that the kernel sends without end and without waiting
-// for an answer. While they are served no reader is added on their account.
-func forgets(opcode uint32) bool { return opcode == opForget || opcode == opBatchForget }
-
 // next reads a request, or reports that there will be none.
 func (l *Loop) next(r *reader) bool {
 	l.lookout.look()
+	buf := l.buffers.get(l.opts.MaxWrite)
 	for {
-		n, err := unix.Read(l.fd, r.in)
+		n, err := unix.Read(l.fd, buf)
 		switch {
 		case err == nil && n >= headerSize:
-			r.n = n
+			r.take(buf, n, l.buffers)
 			return true
 		case err == nil:
 			l.log.Printf("a request of %d bytes", n)
 		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOENT):
-			// interrupted, or the request was while it was read
-		case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ECONNABORTED):
-			return false // unmounted, or aborted
+			// we were interrupted, or the request was while we read it
 		default:
-			l.log.Printf("reading requests: %v", err)
+			if !errors.Is(err, syscall.ENODEV) && !errors.Is(err, syscall.ECONNABORTED) { // unmounted, aborted
+				l.log.Printf("reading requests: %v", err)
+			}
+			l.buffers.put(buf)
 			return false
 		}
 	}
-}
-
-func (l *Loop) close() {
-	l.closing.Lock()
-	defer l.closing.Unlock()
-	l.closed = true
-	_ = unix.Close(l.fd)
 }

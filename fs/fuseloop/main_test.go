@@ -1,8 +1,6 @@
 package fuseloop
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -12,21 +10,50 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// files is a file system of one directory in which every name is a
-// file, which the kernel does not cache. What it answers is the test's.
-type files struct {
-	fuse.RawFileSystem
+// answers are what the file system of a test does.
+type answers struct {
 	read     func(off uint64, buf []byte) (fuse.ReadResult, fuse.Status)
 	write    func(data []byte) fuse.Status
 	fsync    func(cancel <-chan struct{}) fuse.Status
 	getxattr func(buf []byte) (uint32, fuse.Status)
 	setxattr func(name string, value []byte) fuse.Status
-	ended    chan struct{} // closed by OnUnmount
+	forget   func()
+	during   func(cancel <-chan struct{}) // nil, or also called, with what names the request
+}
+
+// files is a file system of one directory in which every name is a
+// file, which the kernel does not cache.
+type files struct {
+	fuse.RawFileSystem
+	answers shared[answers]
+	ended   chan struct{} // closed by OnUnmount
+}
+
+// shared is a value that handlers and tests share. What orders them goes by way
+// of the kernel, of which the race detector knows nothing.
+type shared[T any] struct {
+	mu sync.Mutex
+	v  T
+}
+
+func (s *shared[T]) get() T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.v
+}
+
+func (s *shared[T]) set(v T) { s.change(func(old *T) { *old = v }) }
+
+func (s *shared[T]) change(do func(*T)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do(&s.v)
 }
 
 const size = 16 << 20
@@ -58,22 +85,38 @@ func (f *files) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.
 
 func (f *files) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
-func (f *files) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	return f.read(in.Offset, buf)
+func (f *files) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	f.during(cancel)
+	return f.answers.get().read(in.Offset, buf)
 }
 
-func (f *files) Writev(_ <-chan struct{}, _ *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
-	return uint32(len(data[0])), f.write(data[0])
+func (f *files) Writev(cancel <-chan struct{}, _ *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {
+	f.during(cancel)
+	return uint32(len(data[0])), f.answers.get().write(data[0])
 }
 
-func (f *files) Fsync(cancel <-chan struct{}, _ *fuse.FsyncIn) fuse.Status { return f.fsync(cancel) }
+func (f *files) during(cancel <-chan struct{}) {
+	if during := f.answers.get().during; during != nil {
+		during(cancel)
+	}
+}
+
+func (f *files) Fsync(cancel <-chan struct{}, _ *fuse.FsyncIn) fuse.Status {
+	return f.answers.get().fsync(cancel)
+}
 
 func (f *files) GetXAttr(_ <-chan struct{}, _ *fuse.InHeader, _ string, buf []byte) (uint32, fuse.Status) {
-	return f.getxattr(buf)
+	return f.answers.get().getxattr(buf)
 }
 
 func (f *files) SetXAttr(_ <-chan struct{}, _ *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
-	return f.setxattr(name, value)
+	return f.answers.get().setxattr(name, value)
+}
+
+func (f *files) Forget(_, _ uint64) {
+	if forget := f.answers.get().forget; forget != nil {
+		forget()
+	}
 }
 
 func (f *files) OnUnmount() { close(f.ended) }
@@ -84,61 +127,56 @@ type mounted struct {
 	*Loop
 	fs   *files
 	dir  string
-	logs *journal
-	made *made
+	logs *logged
+	made shared[made]
 }
 
-// journal is what a loop has logged.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+// set changes what the file system answers from now on.
+func (m *mounted) set(change func(*answers)) { m.fs.answers.change(change) }
+
+// logged is what a loop has logged.
+type logged struct{ text shared[string] }
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.text.change(func(text *string) { *text += string(p) })
+	return len(p), nil
 }
 
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-// made is every buffer that a loop has made.
+// made is everything that a loop has made to hold requests and answers.
 type made struct {
-	mu      sync.Mutex
 	readers []*reader
-	large   []*[]byte
+	buffers [][]byte
+}
+
+// watch notes what a loop makes.
+func (m *mounted) watch() {
+	m.pool.New = func() any {
+		r := newReader()
+		m.made.change(func(all *made) { all.readers = append(all.readers, r) })
+		return r
+	}
+	for class := range m.buffers.pools {
+		fresh := m.buffers.pools[class].New
+		m.buffers.pools[class].New = func() any {
+			first := fresh().(*byte)
+			m.made.change(func(all *made) { all.buffers = append(all.buffers, unsafe.Slice(first, 1<<class+overhead)) })
+			return first
+		}
+	}
 }
 
 func unmounted(t *testing.T, change func(*fuse.MountOptions)) *mounted {
 	t.Helper()
-	logs := &journal{}
+	logs := &logged{}
 	opts := fuse.MountOptions{
 		FsName: "akvfs", Name: "akvfs", MaxWrite: 1 << 20, MaxBackground: 24, Logger: log.New(logs, "", 0), AllowOther: true,
 	}
 	if change != nil {
 		change(&opts)
 	}
-	m := &mounted{T: t, Loop: New(opts, 50*time.Microsecond), dir: t.TempDir(), logs: logs, made: &made{}}
+	m := &mounted{T: t, Loop: New(opts, 50*time.Microsecond), dir: t.TempDir(), logs: logs}
 	m.fs = &files{RawFileSystem: fuse.NewDefaultRawFileSystem(), ended: make(chan struct{})}
-	m.pool.New = func() any {
-		m.made.mu.Lock()
-		defer m.made.mu.Unlock()
-		r := m.newReader()
-		m.made.readers = append(m.made.readers, r)
-		return r
-	}
-	newLarge := m.large.New
-	m.large.New = func() any {
-		m.made.mu.Lock()
-		defer m.made.mu.Unlock()
-		b := newLarge().(*[]byte)
-		m.made.large = append(m.made.large, b)
-		return b
-	}
+	m.watch()
 	return m
 }
 
@@ -154,14 +192,20 @@ func (m *mounted) serve() { m.Helper(); m.serveThis(m.fs) }
 func (m *mounted) serveThis(fs fuse.RawFileSystem) {
 	m.Helper()
 	m.must(m.Mount(fs, m.dir, unix.MS_NOSUID|unix.MS_NODEV, nil))
+	m.run()
+}
+
+// run serves a mount that is made, until the test's end.
+func (m *mounted) run() {
+	m.Helper()
 	go m.Serve()
 	m.Cleanup(func() {
-		if err := m.Unmount(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		if err := m.Unmount(); err != nil && m.mounts() {
 			m.Errorf("unmounting: %v", err)
 			_ = unix.Unmount(m.dir, unix.MNT_DETACH)
 		}
 		<-m.fs.ended
-		if said := m.logs.String(); said != "" {
+		if said := m.logs.text.get(); said != "" {
 			m.Errorf("the loop logged: %s", said)
 		}
 	})
@@ -192,14 +236,10 @@ func (m *mounted) abort() {
 	m.Helper()
 	var st unix.Stat_t
 	m.must(unix.Stat(m.dir, &st))
-	control := "/sys/fs/fuse/connections"
-	m.must(os.MkdirAll(control, 0o755))
-	name := filepath.Join(control, fmt.Sprint(unix.Minor(st.Dev)), "abort")
-	if _, err := os.Stat(name); err != nil {
-		m.must(unix.Mount("fusectl", control, "fusectl", 0, ""))
-		defer func() { _ = unix.Unmount(control, unix.MNT_DETACH) }()
-	}
-	m.must(os.WriteFile(name, []byte("1"), 0))
+	control := m.TempDir()
+	m.must(unix.Mount("fusectl", control, "fusectl", 0, ""))
+	defer func() { _ = unix.Unmount(control, unix.MNT_DETACH) }()
+	m.must(os.WriteFile(filepath.Join(control, fmt.Sprint(unix.Minor(st.Dev)), "abort"), []byte("1"), 0))
 }
 
 // eventually waits for what is to become true.

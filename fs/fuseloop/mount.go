@@ -1,11 +1,9 @@
 package fuseloop
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -74,66 +72,6 @@ func (l *Loop) attachDirectly(flags uintptr) (int, error) {
 	return fd, nil
 }
 
-// attachByHelper has fusermount3 mount, which hands over its descriptor.
-func (l *Loop) attachByHelper(more []string) (int, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "fusermount"), os.NewFile(uintptr(pair[1]), "fusermount")
-	defer ours.Close()
-	defer theirs.Close()
-	options := append(l.options(), "fsname="+l.opts.FsName, "subtype="+l.opts.Name)
-	for i, o := range append(options, more...) {
-		options = append(options[:i], strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(o))
-	}
-	err = fusermount([]*os.File{theirs}, l.mountpoint, "-o", strings.Join(options, ","))
-	if err != nil {
-		return -1, err
-	}
-	return received(pair[0])
-}
-
-// received takes the descriptor that fusermount3 has sent.
-func received(socket int) (int, error) {
-	data, control := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(socket, data, control, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-	if err != nil {
-		return -1, fmt.Errorf("fusermount3's answer: %w", err)
-	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("fusermount3 sent no descriptor (%w)", errors.Join(err, syscall.EPROTO))
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("fusermount3 sent no descriptor (%w)", errors.Join(err, syscall.EPROTO))
-	}
-	return fds[0], nil
-}
-
-// fusermount runs the helper; files are its descriptors from 3 on.
-func fusermount(files []*os.File, args ...string) error {
-	bin, err := exec.LookPath("fusermount3")
-	if err != nil {
-		if bin, err = exec.LookPath("fusermount"); err != nil {
-			return fmt.Errorf("fusermount3: %w", err)
-		}
-	}
-	var says bytes.Buffer
-	cmd := exec.Command(bin, args...)
-	cmd.Stderr, cmd.ExtraFiles = &says, files
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
-	err = cmd.Run()
-	switch {
-	case err == nil:
-		return nil
-	case strings.Contains(says.String(), "busy"):
-		return fmt.Errorf("%s: %w", strings.TrimSpace(says.String()), syscall.EBUSY)
-	}
-	return fmt.Errorf("%s (%w)", strings.TrimSpace(says.String()), err)
-}
-
 // greet answers the kernel's first request, which settles what both can do.
 func (l *Loop) greet() error {
 	r := l.pool.Get().(*reader)
@@ -141,15 +79,20 @@ func (l *Loop) greet() error {
 	if !l.next(r) {
 		return syscall.ENODEV
 	}
-	if r.header().Opcode != opInit {
-		return fmt.Errorf("the kernel began with a request of kind %d", r.header().Opcode)
+	if kind := r.header().Opcode; kind != opInit {
+		r.letGo(l.buffers)
+		return fmt.Errorf("the kernel began with a request of kind %d", kind)
 	}
-	l.serveOther(r)
+	l.serve(r)
 	return nil
 }
 
-// unready is the name, known to go-fuse, of a file that is on every mount.
-const unready = ".go-fuse-epoll-hack"
+// unready is the name of a file that go-fuse has on every mount, and answers for
+// by itself; unreadyNode is its node.
+const (
+	unready     = ".go-fuse-epoll-hack"
+	unreadyNode = ^uint64(0)
+)
 
 // Ready returns when the mount answers. It has the kernel ask whether files
 // can be polled, and hear that they cannot: Go's runtime would ask when this
@@ -163,24 +106,24 @@ func (l *Loop) Ready() error {
 	return unix.Close(fd)
 }
 
-// Unmount ends the mount, and returns when Serve has answered everything. It
-// fails while somebody uses the mount.
+// Unmount ends the mount, and returns when Serve has. It fails while somebody
+// uses the mount. Where another mount namespace still has it, it is served, and
+// Unmount waits, until that one lets go.
 func (l *Loop) Unmount() error {
 	const tries = 5
-	wait := 5 * time.Millisecond
-	for range tries - 1 {
-		if err := l.unmount(); err == nil {
-			l.work.Wait()
+	pause := 5 * time.Millisecond
+	for try := 1; ; try++ {
+		err := l.unmount()
+		if err == nil {
+			<-l.ended
 			return nil
 		}
-		time.Sleep(wait) // somebody may just have closed the last file
-		wait = 2*wait + 5*time.Millisecond
+		if try == tries {
+			return err
+		}
+		time.Sleep(pause) // somebody may just have closed the last file
+		pause = 2*pause + 5*time.Millisecond
 	}
-	err := l.unmount()
-	if err == nil {
-		l.work.Wait()
-	}
-	return err
 }
 
 func (l *Loop) unmount() error {

@@ -52,7 +52,7 @@ type Journal struct {
 	room    sync.Cond  // room was freed, there will be none, or the journal failed
 	waiting []*waiter  // for a frame that somebody else writes; see turn.go
 	turns   int        // waiters that were woken to write, and have not looked yet
-	promise []promise  // what is to be called when a ticket is durable; see promise.go
+	pledged []promise  // to those who went on; see promise.go
 	writing bool       // one caller is writing a frame, outside mu
 	queue   []queued
 	last    Ticket // last submitted
@@ -273,7 +273,7 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
-// Close refuses further work. Nobody may be waiting.
+// Close refuses further work. Nobody may be waiting; who went on is told.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -282,6 +282,7 @@ func (j *Journal) Close() error {
 	}
 	j.room.Broadcast()
 	j.seg.close()
+	j.keepPromises()
 	return nil
 }
 

@@ -16,7 +16,7 @@ type promise struct {
 func (j *Journal) Then(t Ticket, done func(error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.promise = append(j.promise, promise{t, done})
+	j.pledged = append(j.pledged, promise{t, done})
 	j.keepPromises()
 	for j.orphaned() {
 		j.writeFrame()
@@ -26,7 +26,7 @@ func (j *Journal) Then(t Ticket, done func(error)) {
 // keepPromises calls what is due. Called with mu held, which is free meanwhile.
 func (j *Journal) keepPromises() {
 	var due []promise
-	j.promise = slices.DeleteFunc(j.promise, func(p promise) bool {
+	j.pledged = slices.DeleteFunc(j.pledged, func(p promise) bool {
 		if p.ticket <= j.durable || j.err != nil {
 			due = append(due, p)
 			return true
@@ -50,7 +50,7 @@ func (j *Journal) keepPromises() {
 
 // orphaned reports whether there are promises and nobody who writes what they
 // wait for, or is about to. Called with mu held.
-func (j *Journal) orphaned() bool { return len(j.promise) > 0 && !j.writing && j.turns == 0 }
+func (j *Journal) orphaned() bool { return len(j.pledged) > 0 && !j.writing && j.turns == 0 }
 
 // leave ends a call that may have written a frame, or was woken to write one.
 // It must not keep its own caller waiting for the sake of others. Called with

@@ -35,7 +35,7 @@ func TestThenWrites(t *testing.T) {
 	then(t, j, 1, tell)
 	j.Then(1, tell)
 	j.Then(0, tell)
-	if told != 3 || len(j.promise) != 0 {
+	if told != 3 || len(j.pledged) != 0 {
 		t.Fatalf("told %d times of 3", told)
 	}
 }
@@ -139,7 +139,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 	all.Wait()
 	promised.Wait()
 	until(j, func() bool { return !j.writing })
-	if told.Load() != each*workers || j.Durable() != 2*each*workers || j.turns != 0 || len(j.promise)+len(j.waiting) != 0 {
-		t.Fatalf("%d told, durable up to %d, %d turns, %d promises, %d wait", told.Load(), j.Durable(), j.turns, len(j.promise), len(j.waiting))
+	if told.Load() != each*workers || j.Durable() != 2*each*workers || j.turns != 0 || len(j.pledged)+len(j.waiting) != 0 {
+		t.Fatalf("%d told, durable up to %d, %d turns, %d promises, %d wait", told.Load(), j.Durable(), j.turns, len(j.pledged), len(j.waiting))
 	}
 }

@@ -75,6 +75,7 @@ func (s *stripes) run(v *Volume) {
 	for _, f := range []func() error{
 		v.Checkpoint,
 		func() error { return s.h.Sync(true) },
+		func() error { return syncThen(s.h, true) },
 		func() error { _, err := s.h.Seek(0, unix.SEEK_HOLE); return ignore(err, unix.ENXIO) },
 		func() error { _, err := s.h.ReadAt(make([]byte, 1<<20), 12345); return ignore(err, io.EOF) },
 		func() error {
@@ -206,7 +207,7 @@ func oneFile(v *Volume, name string, content []byte) error {
 		return err
 	}
 	steps := []func() error{
-		func() error { return h.Sync(false) },
+		func() error { return syncThen(h, false) },
 		func() error { return v.Rename(name, name+".new", 0) },
 		func() error { return v.Link(name+".new", name+".link") },
 		func() error { return v.Unlink(name + ".new") },

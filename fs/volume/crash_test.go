@@ -186,7 +186,7 @@ func (h *history) step(r *rand.Rand) error {
 	case 0, 1, 2, 3:
 		return h.write(r, f, file)
 	case 4, 5, 6:
-		if err := file.Sync(r.IntN(2) == 0); err != nil {
+		if err := eitherSync(r, file); err != nil {
 			return err
 		}
 		f.synced()
@@ -206,6 +206,22 @@ func (h *history) step(r *rand.Rand) error {
 		return file.Close()
 	}
 	return nil
+}
+
+// eitherSync syncs, and waits for it or is told.
+func eitherSync(r *rand.Rand, file *Handle) error {
+	dataOnly := r.IntN(2) == 0
+	if r.IntN(2) == 0 {
+		return file.Sync(dataOnly)
+	}
+	return syncThen(file, dataOnly)
+}
+
+// syncThen is SyncThen for one who waits.
+func syncThen(file *Handle, dataOnly bool) error {
+	told := make(chan error, 1)
+	file.SyncThen(dataOnly, func(err error) { told <- err })
+	return <-told
 }
 
 func (h *history) get(name string) (*versions, *Handle, error) {

@@ -88,7 +88,7 @@ func (f *faultRun) writeSome(r *rand.Rand, i int, h *Handle) {
 		return
 	}
 	f.now[i].write(p, off)
-	if err := h.Sync(true); err != nil {
+	if err := eitherSync(r, h); err != nil {
 		f.dirty[i] = true
 		return
 	}

@@ -145,7 +145,7 @@ func (f *homeRun) step(r *rand.Rand, v *Volume, h *Handle, i int) error {
 		m.punch(off, n)
 		return h.Allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(off), int64(n))
 	case 2:
-		err := h.Sync(r.IntN(2) == 0)
+		err := eitherSync(r, h)
 		f.synced[i] = err == nil
 		return err
 	case 3:

@@ -52,6 +52,7 @@ func calls(v *Volume, h *Handle) map[string]func() error {
 		"handle.ReadAt":  func() error { return second(h.ReadAt(make([]byte, 1), 0)) },
 		"handle.WriteAt": func() error { return second(h.WriteAt([]byte{1}, 0)) },
 		"handle.Sync":    func() error { return h.Sync(true) },
+		"SyncThen":       func() error { return syncThen(h, true) },
 		"handle.Stat":    func() error { return second(h.Stat()) },
 		"handle.Seek":    func() error { return second(h.Seek(0, unix.SEEK_DATA)) },
 		"handle.Chmod":   func() error { return h.Chmod(0o600) },
@@ -347,7 +348,7 @@ func appendAndSync(t *testing.T, h *Handle, w int, stop *atomic.Bool) (acked []b
 		p := bytes.Repeat([]byte{byte(1 + r.IntN(255))}, 1+r.IntN(20000))
 		for _, do := range []func() error{
 			func() error { _, err := h.WriteAt(p, int64(len(acked))); return err },
-			func() error { return h.Sync(true) },
+			func() error { return eitherSync(r, h) },
 		} {
 			err := do()
 			for Errno(err) == syscall.ENOKEY {

@@ -128,6 +128,7 @@ func fileModelRun(t *rapid.T, keys Keys) {
 		"punch":      r.punch,
 		"allocate":   func(t *rapid.T) { r.allocate(t) },
 		"sync":       func(t *rapid.T) { r.must(r.h.Sync(true)) },
+		"sync then":  func(t *rapid.T) { r.must(syncThen(r.h, false)) },
 		"checkpoint": func(t *rapid.T) { r.must(r.v.Checkpoint()) },
 		"reopen":     func(t *rapid.T) { r.must(r.h.Close()); r.must(r.v.Close()); r.open() },
 		"rename":     func(t *rapid.T) { r.rename() },

@@ -33,8 +33,8 @@ type life struct {
 	lasted       time.Duration
 }
 
-// What a daemon may hold more in the end than in the beginning: go-fuse keeps
-// some readers, with a buffer of 1 MiB each, and connections to the control
+// What a daemon may hold more in the end than in the beginning: some readers
+// wait for requests, with a buffer of 1 MiB each, and connections to the control
 // socket end a moment later.
 const (
 	moreGoroutines = 24

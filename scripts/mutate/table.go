@@ -6,6 +6,7 @@ const (
 	recoveryPkg = "./fs/recovery"
 	convertPkg  = "./fs/convert"
 	snapshotPkg = "./fs/snapshot"
+	fuseloopPkg = "./fs/fuseloop"
 
 	crashes   = "TestPowerCut|TestOrder|TestRenames|TestFilesWithoutNames"
 	faults    = "TestFaults|TestFullDisk"
@@ -21,6 +22,22 @@ var mutations = []mutation{
 	{
 		rule: "a sync returns only after the journal holds it", file: "fs/volume/handle.go", quick: true,
 		old: "	return h.v.env.Journal.Wait(t)\n", new: "	return nil\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a sync that nobody waits for is answered only after the journal holds it", file: "fs/volume/handle.go", quick: true,
+		old: "	h.v.env.Journal.Then(t, done)\n", new: "	done(nil)\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "who went on is told only after the journal holds it", file: "fs/journal/promise.go", quick: true,
+		old: "if p.ticket <= j.durable || j.err != nil {", new: "if p.ticket <= j.last || j.err != nil {", pkg: journalPkg, run: "TestThen",
+	},
+	{
+		rule: "who went on is told of a failure", file: "fs/journal/promise.go",
+		old: "			p.done(err)\n", new: "			_ = err\n			p.done(nil)\n", pkg: journalPkg, run: "TestThen",
+	},
+	{
+		rule: "whoever goes on writes if nobody else does", file: "fs/journal/promise.go",
+		old: "	for j.orphaned() {", new: "	for false {", pkg: journalPkg, run: "TestThenWrites",
 	},
 	{
 		rule: "a commit is of use only with a durable name: a sync makes it so first", file: "fs/blockfile/commit.go",
@@ -207,5 +224,17 @@ var mutations = []mutation{
 	{
 		rule: "blocks that a picture has are not used again", file: "fs/blockfile/writeback.go",
 		old: "			if !f.lent {", new: "			if true {", pkg: volumePkg, run: "TestStill",
+	},
+	{
+		rule: "what was answered is wiped", file: "fs/fuseloop/request.go",
+		old: "	wipe(out[answerHeader:])\n", new: "", pkg: fuseloopPkg, run: "TestWiped",
+	},
+	{
+		rule: "a request that brings less than it says reaches no handler", file: "fs/fuseloop/request.go",
+		old: " || int64(in.Size) != int64(len(data))", new: "", pkg: fuseloopPkg, run: "TestMalformed",
+	},
+	{
+		rule: "no child has the connection to the kernel", file: "fs/fuseloop/mount.go",
+		old: "\"/dev/fuse\", unix.O_RDWR|unix.O_CLOEXEC", new: "\"/dev/fuse\", unix.O_RDWR", pkg: fuseloopPkg, run: "TestChildren",
 	},
 }
