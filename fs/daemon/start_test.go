@@ -235,7 +235,10 @@ func TestNamespaceHolds(t *testing.T) {
 // An end that takes long by itself is not laid at a namespace's door.
 func TestSlowEnd(t *testing.T) {
 	d := newFixture(t).start()
-	d.checking.Add(1)
+	thaw, err := d.volume.Freeze() // which the close waits for
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.tryUnmount(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +250,7 @@ func TestSlowEnd(t *testing.T) {
 		t.Errorf("before the end: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	d.checking.Done()
+	thaw()
 	if err := <-told; err != nil {
 		t.Error(err)
 	}
