@@ -24,6 +24,10 @@ func (f *File) Commit() error {
 	return f.env.Journal.Wait(t)
 }
 
+// BeginCommit is Commit up to where it waits: what was written is durable when
+// the journal holds the ticket, which is 0 if it is durable now.
+func (f *File) BeginCommit() (journal.Ticket, error) { return f.submit() }
+
 // TryCommit is Commit for the one that makes room in the journal: where there
 // is none it does not wait, but reports done as false.
 func (f *File) TryCommit() (done bool, err error) {

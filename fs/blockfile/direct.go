@@ -69,7 +69,7 @@ func (f *File) writeDirect(l *landing, p []byte, off int64) (int, error) {
 		first := l.first + int64(done)
 		n := min(len(l.entries)-done, int(format.GroupBlocks-first%format.GroupBlocks))
 		ct := l.run[done*format.BlockSize : (done+n)*format.BlockSize]
-		if err := f.writeRun(ct, format.BlockOffset(first)); err != nil {
+		if err := writeRun(f.back, ct, format.BlockOffset(first)); err != nil {
 			f.oweEnd(err)
 			return done * format.BlockSize, err
 		}

@@ -43,6 +43,7 @@ type File struct {
 	committed int64               // size as of the last record
 	dirty     map[int64]*block
 	flight    map[int64]*sealed      // committed, not at home
+	lent      bool                   // an Away may have blocks of flight
 	direct    map[int64]format.Entry // at home, not committed: past the committed end
 	intent    bool                   // a record that recovery cuts the file by covers direct
 	held      int                    // bytes of room in the journal for committing direct

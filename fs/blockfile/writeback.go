@@ -97,6 +97,15 @@ func (f *File) gather() (*work, error) {
 
 // bringHome writes the work into the backing file. Called with home held.
 func (f *File) bringHome(w *work) error {
+	if err := w.write(f.back); err != nil {
+		return err
+	}
+	return f.lengthen(w.size)
+}
+
+// write writes blocks and pages to their places in a backing file, or in a
+// copy of it.
+func (w *work) write(to store.File) error {
 	run := runPool.Get().(*runBytes)
 	defer runPool.Put(run)
 	for i := 0; i < len(w.numbers); {
@@ -104,27 +113,27 @@ func (f *File) bringHome(w *work) error {
 		for k, b := range w.numbers[i : i+n] {
 			copy(run[k*format.BlockSize:(k+1)*format.BlockSize], w.blocks[b][:])
 		}
-		if err := f.writeRun(run[:n*format.BlockSize], format.BlockOffset(w.numbers[i])); err != nil {
+		if err := writeRun(to, run[:n*format.BlockSize], format.BlockOffset(w.numbers[i])); err != nil {
 			return err
 		}
 		i += n
 	}
 	for g, p := range w.pages {
-		if _, err := f.back.WriteAt(p.page[:], format.TagPageOffset(g)); err != nil {
+		if _, err := to.WriteAt(p.page[:], format.TagPageOffset(g)); err != nil {
 			return err
 		}
 	}
-	return f.lengthen(w.size)
+	return nil
 }
 
 // streamFrom is from how many bytes on a write home is bulk. What is less is
 // cheaper to gather in the page cache until a sync.
 const streamFrom = 64 << 10
 
-// writeRun writes ciphertext home.
-func (f *File) writeRun(ct []byte, off int64) error {
-	write := f.back.WriteAt
-	if s, ok := f.back.(store.Streamer); ok && len(ct) >= streamFrom {
+// writeRun writes ciphertext to its place.
+func writeRun(to store.File, ct []byte, off int64) error {
+	write := to.WriteAt
+	if s, ok := to.(store.Streamer); ok && len(ct) >= streamFrom {
 		write = s.Stream
 	}
 	_, err := write(ct, off)
@@ -155,8 +164,8 @@ func runLength(numbers []int64) int {
 }
 
 // arrived forgets what is at home now, unless it was changed meanwhile. Nobody
-// else has the blocks that it frees: their records are written, and readers
-// hold mu.
+// else has the blocks that it frees: their records are written, readers hold
+// mu, and those of an Away are left to it.
 func (f *File) arrived(w *work) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -165,9 +174,12 @@ func (f *File) arrived(w *work) {
 		if f.flight[b] == ct {
 			delete(f.flight, b)
 			f.env.pending.Add(-format.BlockSize)
-			sealedPool.Put(ct)
+			if !f.lent {
+				sealedPool.Put(ct)
+			}
 		}
 	}
+	f.lent = f.lent && len(f.flight) > 0
 	for g, p := range w.pages {
 		if now := f.pages[g]; now != nil && now.ticket == p.ticket {
 			delete(f.pages, g)

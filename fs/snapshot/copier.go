@@ -51,13 +51,18 @@ func (c *copier) staged(id store.ObjectID) string {
 	return path.Join(c.staging, fmt.Sprintf("%x-%x", id.Dev, id.Ino))
 }
 
+// effort is what a copy took: bytes that were copied, and runs of blocks that
+// were shared.
+type effort struct{ bytes, shares int64 }
+
+func (e effort) little() bool { return e.bytes <= littleBytes && e.shares <= littleShares }
+
 // update copies what the listing has and the copy has not, or not as it is
-// now. It tells how many bytes it had to copy: shared ones do not count. A
-// file that has gone meanwhile is left out.
-func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) (copied int64, err error) {
+// now. A file that has gone meanwhile is left out.
+func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) (effort, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(copyWorkers)
-	var total atomic.Int64
+	var bytes, shares atomic.Int64
 	seen := map[store.ObjectID]bool{}
 	c.forgetGone(l)
 	for i := range l.objects {
@@ -75,16 +80,17 @@ func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			n, err := c.file(ctx, o, changed)
-			total.Add(n)
+			e, err := c.file(ctx, o, changed)
+			bytes.Add(e.bytes)
+			shares.Add(e.shares)
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
 			return err
 		})
 	}
-	err = g.Wait()
-	return total.Load(), err
+	err := g.Wait()
+	return effort{bytes.Load(), shares.Load()}, err
 }
 
 // forgetGone forgets the copies of files that are not there any more: their
@@ -127,62 +133,88 @@ func (c *copier) done(id store.ObjectID, n int64) {
 // file copies one file, or what of it has changed. It is opened by a name that
 // may have been given to another meanwhile, which is then left to the listing
 // that knows.
-func (c *copier) file(ctx context.Context, o *listed, changed *store.Changed) (copied int64, err error) {
+func (c *copier) file(ctx context.Context, o *listed, changed *store.Changed) (e effort, err error) {
 	src, err := c.from.FS.OpenFile(o.name, os.O_RDONLY, 0)
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	attr, err := src.Stat()
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	id := attr.ID()
 	if id != o.attr.ID() {
-		return 0, fs.ErrNotExist
+		return e, fs.ErrNotExist
 	}
 	dst, err := c.to.OpenFile(c.staged(id), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	if copied, err = c.contents(ctx, dst, src, attr.Size, changed, c.has(id)); err != nil {
-		return copied, err
+	parts := []store.Part{{Off: 0, End: attr.Size}}
+	again := c.has(id)
+	if again {
+		parts = changed.Parts(attr.Size)
 	}
-	c.done(id, copied)
-	return copied, nil
+	if e, err = c.contents(ctx, dst, src, attr.Size, parts, again); err != nil {
+		return e, err
+	}
+	c.done(id, e.bytes)
+	return e, nil
 }
 
-// contents brings dst up to date with src, of a size.
-func (c *copier) contents(ctx context.Context, dst, src store.File, size int64, changed *store.Changed, again bool) (copied int64, err error) {
+// contents brings dst, which has everything but parts if it is copied again,
+// up to date with src, of a size.
+func (c *copier) contents(ctx context.Context, dst, src store.File, size int64, parts []store.Part, again bool) (e effort, err error) {
 	if !c.noClone.Load() {
+		if again {
+			if n, err := share(ctx, dst, src, size, parts); err == nil || ctx.Err() != nil {
+				return effort{shares: n}, err
+			}
+		}
 		if err := dst.Truncate(0); err != nil { // FICLONE leaves a longer end
-			return 0, err
+			return e, err
 		}
 		if err = store.Clone(dst, src); err == nil {
-			return 0, dst.Truncate(size)
+			return effort{shares: 1}, dst.Truncate(size)
 		}
 		c.noClone.Store(true)
-		again = false
+		parts, again = []store.Part{{Off: 0, End: size}}, false
 	}
 	if !again { // there may be something of another file of that number
 		if err := dst.Truncate(0); err != nil {
-			return 0, err
+			return e, err
 		}
-		copied, err = copyPart(ctx, dst, src, 0, size)
-		return copied, errors.Join(err, dst.Truncate(size))
 	}
+	if err := dst.Truncate(size); err != nil {
+		return e, err
+	}
+	for _, p := range parts {
+		n, err := copyPart(ctx, dst, src, p.Off, p.End)
+		if e.bytes += n; err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// share has dst share parts of src, which is of a size. It fails, among others,
+// where src has just grown.
+func share(ctx context.Context, dst, src store.File, size int64, parts []store.Part) (shares int64, err error) {
 	if err := dst.Truncate(size); err != nil {
 		return 0, err
 	}
-	for piece := range changed.Pieces {
-		n, err := copyPart(ctx, dst, src, piece*store.ChangedPiece, min(size, (piece+1)*store.ChangedPiece))
-		if copied += n; err != nil {
-			return copied, err
+	for _, p := range parts {
+		if err := ctx.Err(); err != nil {
+			return shares, err
 		}
+		if err := store.CloneRange(dst, src, p.Off, p.End); err != nil {
+			return shares, err
+		}
+		shares++
 	}
-	n, err := copyPart(ctx, dst, src, changed.From, size)
-	return copied + n, err
+	return shares, nil
 }
 
 // copyAtOnce is how many bytes are copied before it is looked whether to stop.

@@ -132,12 +132,33 @@ func (m *machine) plain(dir string) string {
 	return all.String()
 }
 
-// create makes a snapshot of the volume.
+// create makes a snapshot of the volume, while somebody writes what is there
+// already: so that not all of it is at home.
 func (m *machine) create(name string) (err error) {
 	m.open(volumeDir, false, func(st *store.Tracker, v *volume.Volume, keys *keymgr.MasterKeys) {
-		_, err = Create(context.Background(), Source{Store: st, Volume: v, Keys: keys}, m.collection(), Options{Name: name})
+		err = m.createFrom(Source{Store: st, Volume: v, Keys: keys}, v, name)
 	})
 	return err
+}
+
+func (m *machine) createFrom(src Source, v *volume.Volume, name string) error {
+	var once sync.Once
+	_, err := Create(context.Background(), src, m.collection(), Options{Name: name, Progress: func(Progress) {
+		once.Do(func() { m.rewrite(v, "large") })
+	}})
+	return err
+}
+
+// rewrite writes a file's content over it again, and gives it its time.
+func (m *machine) rewrite(v *volume.Volume, name string) {
+	m.t.Helper()
+	attr, err := v.Stat(name)
+	must(m.t, err)
+	data := readAll(m.t, v, name)
+	h, err := v.OpenFile(name, os.O_RDWR, 0, volume.Owner{})
+	must(m.t, err)
+	_, err = h.WriteAt(data, 0)
+	must(m.t, errors.Join(err, h.Chtimes(nil, &attr.Mtime), h.Sync(true), h.Close()))
 }
 
 // sound wants a snapshot to be what the volume was.

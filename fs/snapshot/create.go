@@ -22,6 +22,9 @@ const (
 	// standstill: some ten milliseconds of a slow disk, or none where it is in
 	// the page cache.
 	littleBytes = 4 << 20
+	// littleShares is the same for runs of blocks that are shared: some
+	// milliseconds.
+	littleShares = 64
 	// mostRounds is how often what was changed meanwhile is copied again before
 	// the standstill, if it does not become little.
 	mostRounds = 8
@@ -31,9 +34,11 @@ const (
 type Source struct {
 	// Store is the one that the volume works on, unwrapped but for the tracker.
 	Store *store.Tracker
-	// Volume stands still for the last of the copy; volume.Volume does.
+	// Volume rests while it is copied, and stands still for the last of the
+	// copy; volume.Volume does.
 	Volume interface {
-		Still(picture func() error) (held time.Duration, err error)
+		Rest() (wake func(), err error)
+		Still(picture func(volume.Away) error) (held time.Duration, err error)
 		Info() volume.Info
 		JournalSize() int64
 	}
@@ -114,6 +119,7 @@ type maker struct {
 	shown   time.Time // the moment that it shows
 	held    time.Duration
 	tree    *listing
+	away    volume.Away
 	meta    map[string][]byte
 	keyring *keymgr.Keyring
 }
@@ -127,44 +133,55 @@ func (m *maker) take(ctx context.Context) error {
 	}
 	m.src.Store.Track(true)
 	defer m.src.Store.Track(false)
-	var before *listing
-	rate := 0.0 // bytes a second
-	for round := 0; ; round++ {
-		began, last := time.Now(), before
-		changes := m.src.Store.Take()
-		var err error
-		if before, err = list(ctx, m.src.Store.FS, last); err != nil {
-			return err
-		}
-		n, err := m.copier.update(ctx, before, changes)
-		if err != nil {
-			return err
-		}
-		rate = max(rate, float64(n)/time.Since(began).Seconds())
-		if n <= littleBytes && round > 0 || m.copier.clones() && round > 0 {
-			break
-		}
-		if round == mostRounds {
-			if float64(n) > rate*m.opts.MaxHold.Seconds() {
-				return &BusyError{n, m.opts.MaxHold}
-			}
-			break
-		}
+	wake, err := m.src.Volume.Rest()
+	if err != nil {
+		return err
+	}
+	defer wake()
+	before, err := m.rounds(ctx)
+	if err != nil {
+		return err
 	}
 	return m.last(ctx, before)
 }
 
+// rounds copies what there is until little is left that has changed meanwhile.
+func (m *maker) rounds(ctx context.Context) (before *listing, err error) {
+	rate := 0.0 // bytes a second
+	for round := 0; ; round++ {
+		began, last := time.Now(), before
+		changes := m.src.Store.Take()
+		if before, err = list(ctx, m.src.Store.FS, last); err != nil {
+			return nil, err
+		}
+		e, err := m.copier.update(ctx, before, changes)
+		if err != nil {
+			return nil, err
+		}
+		rate = max(rate, float64(e.bytes)/time.Since(began).Seconds())
+		if round > 0 && e.little() {
+			return before, nil
+		}
+		if round == mostRounds {
+			if float64(e.bytes) > rate*m.opts.MaxHold.Seconds() {
+				return nil, &BusyError{e.bytes, m.opts.MaxHold}
+			}
+			return before, nil
+		}
+	}
+}
+
 // last takes the picture.
 func (m *maker) last(ctx context.Context, before *listing) (err error) {
-	m.held, err = m.src.Volume.Still(func() error {
+	m.held, err = m.src.Volume.Still(func(away volume.Away) error {
 		ctx, cancel := context.WithTimeout(ctx, m.opts.MaxHold)
 		defer cancel()
 		m.copier.phase("hold")
-		m.shown = m.opts.Now()
+		m.shown, m.away = m.opts.Now(), away
 		changes := m.src.Store.Take()
-		n, err := m.still(ctx, before, changes)
+		e, err := m.still(ctx, before, changes)
 		if errors.Is(err, context.DeadlineExceeded) {
-			return &BusyError{n, m.opts.MaxHold}
+			return &BusyError{e.bytes, m.opts.MaxHold}
 		}
 		return err
 	})
@@ -172,14 +189,14 @@ func (m *maker) last(ctx context.Context, before *listing) (err error) {
 }
 
 // still lists the tree and copies what is left, while nothing changes.
-func (m *maker) still(ctx context.Context, before *listing, changes store.Changes) (copied int64, err error) {
+func (m *maker) still(ctx context.Context, before *listing, changes store.Changes) (e effort, err error) {
 	if m.tree, err = list(ctx, m.src.Store.FS, before); err != nil {
-		return 0, err
+		return e, err
 	}
-	if copied, err = m.copier.update(ctx, m.tree, changes); err != nil {
-		return copied, err
+	if e, err = m.copier.update(ctx, m.tree, changes); err != nil {
+		return e, err
 	}
-	return copied, m.readMeta()
+	return e, m.readMeta()
 }
 
 // readMeta reads the volume's own files, but for journal and lock.
@@ -201,6 +218,9 @@ func (m *maker) readMeta() (err error) {
 // finish makes the tree of what was copied, and writes what describes it.
 func (m *maker) finish(ctx context.Context) (*Manifest, error) {
 	st := m.partial.st
+	if err := m.bringHome(ctx); err != nil {
+		return nil, err
+	}
 	objects, err := m.build(ctx)
 	if err != nil {
 		return nil, err
@@ -238,5 +258,3 @@ func (m *maker) finish(ctx context.Context) (*Manifest, error) {
 	}
 	return manifest, meta.ReplaceFile(manifestName, data)
 }
-
-func (c *copier) clones() bool { return !c.noClone.Load() }

@@ -10,10 +10,12 @@
 //	                          cleared by whoever makes the next
 //
 // Create makes one while programs write to the volume: it copies the backing
-// files, then again what was changed meanwhile, until that is little, and only
-// for the last of it lets the volume stand still. Where the file system shares
-// blocks between files (XFS, btrfs) nothing is copied at all. So a snapshot is
-// one point in time: that of the standstill.
+// files, then again the parts that were changed meanwhile, until these are few,
+// and only for the last of it lets the volume stand still. Where the file system
+// shares blocks between files (XFS, btrfs) nothing is copied at all. What is
+// committed and not at home at the standstill is kept in memory, and put over
+// the copies once the volume goes on. So a snapshot is one point in time: that
+// of the standstill.
 //
 // What the snapshot holds is told by its manifest, which is authentic under a
 // key of the volume and binds contents.jsonl: one line for each object, with a

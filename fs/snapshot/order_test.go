@@ -47,6 +47,45 @@ func TestRestoreClaims(t *testing.T) {
 	}
 }
 
+// witness is a volume that tells when it stands still, and what is away then.
+type witness struct {
+	*volume.Volume
+	still atomic.Bool
+	away  int
+}
+
+func (w *witness) Still(picture func(volume.Away) error) (time.Duration, error) {
+	w.still.Store(true)
+	defer w.still.Store(false)
+	return w.Volume.Still(func(away volume.Away) error {
+		w.away = len(away)
+		return picture(away)
+	})
+}
+
+// TestHeldForLittle: what is committed and not at home is not brought there
+// while writers are held, nor is a file copied again for it.
+func TestHeldForLittle(t *testing.T) {
+	m := newMachine(t)
+	m.open(volumeDir, false, func(st *store.Tracker, v *volume.Volume, keys *keymgr.MasterKeys) {
+		w := &witness{Volume: v}
+		staging := path.Join(snapsDir, ".one"+partialSuffix, stagingName)
+		m.mem.SetHook(func(op store.Op) error {
+			home := strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
+			if w.still.Load() && op.Mutates() && (home || strings.HasPrefix(op.Name, staging)) {
+				t.Errorf("%v of %s while writers are held", op.Kind, op.Name)
+			}
+			return nil
+		})
+		must(t, m.createFrom(Source{Store: st, Volume: w, Keys: keys}, v, "one"))
+		m.mem.SetHook(nil)
+		if w.away != 1 {
+			t.Errorf("%d files were away from home", w.away)
+		}
+	})
+	m.sound("one")
+}
+
 // TestClearBeside: whoever clears beside one who is just beginning takes
 // nothing away from him. A Clear begins before each of his first operations.
 func TestClearBeside(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	iofs "io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	akvfs "github.com/akvfs/akvfs/fs"
 	"github.com/akvfs/akvfs/fs/store"
@@ -51,8 +53,46 @@ func newScene(t testing.TB, names string) *scene {
 	dir, err := os.MkdirTemp("/var/tmp", "akvfs-snapshot")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return newSceneIn(t, names, dir)
+}
+
+// onDisks runs a test where files are copied, and on an XFS, where they share
+// blocks.
+func onDisks(t *testing.T, names string, test func(t *testing.T, s *scene)) {
+	t.Run("copied", func(t *testing.T) { test(t, newScene(t, names)) })
+	t.Run("shared", func(t *testing.T) { test(t, newSceneIn(t, names, newXFS(t))) })
+}
+
+// newXFS mounts an XFS of its own.
+func newXFS(t *testing.T) (dir string) {
+	t.Helper()
+	base, err := os.MkdirTemp("/var/tmp", "akvfs-snapshot")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(base) })
+	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
+	must(t, errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(image, nil, 0o600), os.Truncate(image, 1<<30)))
+	program(t, "mkfs.xfs", "-q", image)
+	device := program(t, "losetup", "--find", "--show", image)
+	t.Cleanup(func() { program(t, "losetup", "--detach", device) })
+	must(t, unix.Mount(device, dir, "xfs", unix.MS_NOATIME, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	return dir
+}
+
+// program runs a program that must succeed, and gives its output.
+func program(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func newSceneIn(t testing.TB, names, dir string) *scene {
+	t.Helper()
 	s := &scene{t: t, dir: dir, backing: filepath.Join(dir, "enc"), key: filepath.Join(dir, "key.json")}
-	_, err = file.Create(s.key, file.Options{Bits: 2048})
+	_, err := file.Create(s.key, file.Options{Bits: 2048})
 	must(t, err)
 	must(t, os.Mkdir(s.backing, 0o700))
 	st, err := store.OpenDisk(s.backing)

@@ -59,9 +59,10 @@ func TestCreate(t *testing.T) {
 // TestOnePointInTime: writers count up in several files, in turn, each synced.
 // What a snapshot shows is one moment of each writer's, not before what was
 // acknowledged when it began, nor after what had begun when it ended.
-func TestOnePointInTime(t *testing.T) {
+func TestOnePointInTime(t *testing.T) { onDisks(t, volume.NamesEncrypted, onePointInTime) }
+
+func onePointInTime(t *testing.T, s *scene) {
 	const writers, files, rounds = 3, 4, 12
-	s := newScene(t, volume.NamesEncrypted)
 	name := func(w, i int) string { return fmt.Sprintf("w%d-%d", w, i) }
 	var begun, acknowledged [writers]atomic.Int64
 	stop := make(chan struct{})
@@ -152,8 +153,9 @@ func TestOnePointInTime(t *testing.T) {
 
 // TestTracked: whatever is done to files between two rounds of a copy is in the
 // snapshot.
-func TestTracked(t *testing.T) {
-	s := newScene(t, volume.NamesPlain)
+func TestTracked(t *testing.T) { onDisks(t, volume.NamesPlain, tracked) }
+
+func tracked(t *testing.T, s *scene) {
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(1, rapid.Uint64().Draw(rt, "seed")))

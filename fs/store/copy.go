@@ -17,6 +17,16 @@ func Clone(dst, src File) error {
 	})
 }
 
+// CloneRange makes dst share what src has from off to end, at the same place.
+// off is a multiple of the file system's block size, and so is end, or it is
+// where both files end. Else, and where Clone would, it fails.
+func CloneRange(dst, src File, off, end int64) error {
+	return onDisk(dst, src, func(d, s *diskFile) error {
+		part := unix.FileCloneRange{Src_fd: int64(s.fd), Src_offset: uint64(off), Src_length: uint64(end - off), Dest_offset: uint64(off)}
+		return retry(func() error { return unix.IoctlFileCloneRange(d.fd, &part) })
+	})
+}
+
 // Copy copies n bytes from off on, to the same place. What is a hole in src is
 // copied as zeros. It ends early where src does.
 func Copy(dst, src File, off, n int64) error {

@@ -3,8 +3,10 @@ package store
 import (
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -42,6 +44,30 @@ type Changes map[ObjectID]*Changed
 type Changed struct {
 	Pieces map[int64]struct{}
 	From   int64 // math.MaxInt64: nothing
+}
+
+// Part is what lies in a file from a place to before another.
+type Part struct{ Off, End int64 }
+
+// Parts are what was changed of a file of a size, in order and not side by side.
+func (c *Changed) Parts(size int64) (parts []Part) {
+	add := func(off, end int64) {
+		if n := len(parts); n > 0 && parts[n-1].End == off {
+			parts[n-1].End = end
+		} else {
+			parts = append(parts, Part{off, end})
+		}
+	}
+	from := min(size, c.From/ChangedPiece*ChangedPiece)
+	for _, piece := range slices.Sorted(maps.Keys(c.Pieces)) {
+		if off := piece * ChangedPiece; off < from {
+			add(off, min(off+ChangedPiece, from))
+		}
+	}
+	if from < size {
+		add(from, size)
+	}
+	return parts
 }
 
 const (

@@ -20,6 +20,8 @@ const (
 	quietTime = 200 * time.Millisecond
 	// checkpointInterval bounds how long a committed block stays away from home.
 	checkpointInterval = 5 * time.Second
+	// restInterval is the same while somebody copies the backing directory.
+	restInterval = 30 * time.Second
 	// fullEnough is the part of the journal that starts a checkpoint.
 	fullEnough = 0.5
 	// manyFiles is from how many files on one sync of the whole store is
@@ -41,6 +43,7 @@ type background struct {
 	turn sync.Mutex // one checkpoint at a time
 	// synced is when commitAll last synced the store, in Unix nanoseconds.
 	synced atomic.Int64
+	rests  atomic.Int64 // how many copy the backing directory
 
 	failures atomic.Uint64 // commits and checkpoints that failed
 }
@@ -71,6 +74,14 @@ func (v *Volume) wake() {
 	}
 }
 
+// interval is after how long a checkpoint is due that nothing else asks for.
+func (b *background) interval() time.Duration {
+	if b.rests.Load() > 0 {
+		return restInterval
+	}
+	return checkpointInterval
+}
+
 func (v *Volume) work() {
 	defer close(v.back.done)
 	ticker := time.NewTicker(tick)
@@ -90,7 +101,7 @@ func (v *Volume) work() {
 			v.log.Error("commit failed", "error", err)
 			v.back.failures.Add(1)
 		}
-		if full || kicked || v.journal.Fill() > fullEnough || time.Since(last) > checkpointInterval {
+		if full || kicked || v.journal.Fill() > fullEnough || time.Since(last) > v.back.interval() {
 			if err := v.runCheckpoint(); err != nil {
 				v.log.Error("checkpoint failed", "error", err)
 				v.back.failures.Add(1)
@@ -114,8 +125,9 @@ func (v *Volume) commitDue(age time.Duration) (full bool, err error) {
 	return full, errors.Join(errs...)
 }
 
-// commitAll commits everything, and waits for records that nobody has waited
-// for. Somebody else makes room in the journal.
+// commitAll commits everything, files together in as few frames as take them,
+// and waits for records that nobody has waited for. Somebody else makes room in
+// the journal.
 func (v *Volume) commitAll() error {
 	if v.journal == nil {
 		return nil
@@ -123,7 +135,8 @@ func (v *Volume) commitAll() error {
 	due, err := v.due(0)
 	errs := []error{err}
 	for _, e := range due {
-		errs = append(errs, e.file.Commit())
+		_, err := e.file.BeginCommit()
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, v.journal.Wait(v.journal.Last()))...)
 }

@@ -4,28 +4,60 @@ import (
 	"errors"
 	"syscall"
 	"time"
+
+	"github.com/akvfs/akvfs/fs/blockfile"
 )
 
+// Before the volume is held, what can be done with nobody waiting is done, and
+// again what has come meanwhile, until it takes no longer than soonDone: as
+// long as those wait who write, about. Who writes without end is held then.
+const (
+	soonDone  = 10 * time.Millisecond
+	mostTurns = 5
+)
+
+// Away is what files have that is not at home, by inode number in the backing
+// file system.
+type Away map[uint64]*blockfile.Away
+
+// Rest commits everything and brings it home. Until wake is called, what is
+// committed after that stays away from home for longer, as long as there is
+// room for it in memory and in the journal: who copies the backing directory
+// meanwhile finds the less of it changed. Errors are Still's.
+func (v *Volume) Rest() (wake func(), err error) {
+	if v.journal == nil {
+		return nil, syscall.EROFS
+	}
+	if err := v.gate.change(); err != nil {
+		return nil, err
+	}
+	defer v.gate.changed()
+	if err := errors.Join(v.commitAll(), v.runCheckpoint()); err != nil {
+		return nil, err
+	}
+	v.back.rests.Add(1)
+	return func() { v.back.rests.Add(-1) }, nil
+}
+
 // Still runs picture while nothing in the backing directory changes, and
-// everything that was written to the volume so far is there, at home: a copy
-// made of it then is a volume that was closed cleanly, but for its journal,
-// which is to be a new one. What was committed to memory of a program or of
-// the kernel only is not.
+// everything that was written to the volume so far is committed. A copy made of
+// the directory then, with what picture is given as away put over it, is a
+// volume that was closed cleanly, but for its journal, which is to be a new
+// one. What was committed to memory of a program or of the kernel only is not.
 //
 // Whoever reads goes on meanwhile, whoever changes something waits; held is
-// how long. Before, most of the work is done without anybody waiting. Errors
-// are ErrLocked, syscall.EROFS if the volume is open for reading only, the
-// store's or picture's.
-func (v *Volume) Still(picture func() error) (held time.Duration, err error) {
+// how long, from when the first has to. Errors are ErrLocked, syscall.EROFS if
+// the volume is open for reading only, the store's or picture's.
+func (v *Volume) Still(picture func(Away) error) (held time.Duration, err error) {
 	if v.journal == nil {
 		return 0, syscall.EROFS
 	}
-	if err := errors.Join(v.Sync(), v.Checkpoint()); err != nil {
+	if err := v.settleDown(v.commitAll); err != nil {
 		return 0, err
 	}
+	began := time.Now()
 	v.gate.hold()
 	defer v.gate.letGo()
-	began := time.Now()
 	if v.gate.locked {
 		return 0, ErrLocked
 	}
@@ -33,12 +65,41 @@ func (v *Volume) Still(picture func() error) (held time.Duration, err error) {
 	v.back.turn.Lock()
 	defer v.back.turn.Unlock()
 	if err == nil {
-		err = v.bringHome(v.table.all())
-	}
-	if err == nil {
-		err = picture()
+		err = v.show(picture)
 	}
 	return time.Since(began), err
+}
+
+// show runs picture. Called with the gate and back.turn held, after commitAll.
+func (v *Volume) show(picture func(Away) error) error {
+	away := Away{}
+	for _, e := range v.table.all() {
+		a, err := e.file.Away()
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			away[e.ino] = a
+		}
+	}
+	return picture(away)
+}
+
+// settleDown does what a hold would have to, while nobody waits for it, until
+// little of it is left.
+func (v *Volume) settleDown(do func() error) error {
+	for range mostTurns {
+		if err := v.gate.change(); err != nil {
+			return err
+		}
+		began := time.Now()
+		err := do()
+		v.gate.changed()
+		if err != nil || time.Since(began) < soonDone {
+			return err
+		}
+	}
+	return nil
 }
 
 // Freeze brings everything home and makes it durable there, and lets nobody
@@ -48,14 +109,15 @@ func (v *Volume) Freeze() (thaw func(), err error) {
 	if v.journal == nil {
 		return nil, syscall.EROFS
 	}
-	if err := errors.Join(v.Sync(), v.Checkpoint()); err != nil {
+	all := func() error { return errors.Join(v.sync(), v.runCheckpoint()) }
+	if err := v.settleDown(all); err != nil {
 		return nil, err
 	}
 	v.gate.hold()
 	if v.gate.locked {
 		err = ErrLocked
 	} else {
-		err = errors.Join(v.sync(), v.runCheckpoint())
+		err = all()
 	}
 	if err != nil {
 		v.gate.letGo()
