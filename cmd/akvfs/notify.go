@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -35,11 +36,13 @@ func (n notifier) ready(s daemon.Status) (stopping func(), err error) {
 		return nil, fmt.Errorf("cannot tell how often systemd wants to hear: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	var alive sync.WaitGroup
 	if period > 0 {
-		go keepAlive(ctx, period/beats, func() { askMount(s.Mountpoint) }, sayAlive)
+		alive.Go(func() { keepAlive(ctx, period/beats, func() { askMount(s.Mountpoint) }, sayAlive) })
 	}
 	return func() {
 		cancel()
+		alive.Wait() // so that nothing is said of that after the end has begun
 		// Whether it hears this changes nothing of what happens next.
 		_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping+"\nSTATUS=unmounting "+s.Mountpoint)
 	}, nil
