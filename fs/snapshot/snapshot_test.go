@@ -61,86 +61,113 @@ func TestCreate(t *testing.T) {
 // acknowledged when it began, nor after what had begun when it ended.
 func TestOnePointInTime(t *testing.T) { onDisks(t, volume.NamesEncrypted, onePointInTime) }
 
+// counter is a writer that counts up in several files, at several places of
+// each, in turn.
+type counter struct {
+	t                   *testing.T
+	id                  int
+	handles             [counterFiles]*volume.Handle
+	begun, acknowledged atomic.Int64
+}
+
+const counterFiles = 4
+
+var counterPlaces = []int64{0, 150_001, 299_990}
+
+func (c *counter) name(i int) string { return fmt.Sprintf("w%d-%d", c.id, i) }
+
+func newCounter(t *testing.T, s *scene, id int) *counter {
+	c := &counter{t: t, id: id}
+	for i := range c.handles {
+		s.write(c.name(i), make([]byte, 300_000), 0)
+		h, err := s.v.OpenFile(c.name(i), os.O_RDWR, 0, volume.Owner{})
+		must(t, err)
+		c.handles[i] = h
+	}
+	return c
+}
+
+// run counts until stop is closed.
+func (c *counter) run(stop <-chan struct{}) {
+	for n := int64(1); ; n++ {
+		select {
+		case <-stop:
+			for _, h := range c.handles {
+				if err := h.Close(); err != nil {
+					c.t.Error(err)
+				}
+			}
+			return
+		default:
+		}
+		c.begun.Store(n)
+		if err := c.write(n); err != nil {
+			c.t.Error(err)
+			return
+		}
+		c.acknowledged.Store(n)
+	}
+}
+
+func (c *counter) write(n int64) error {
+	for _, h := range c.handles {
+		for _, off := range counterPlaces {
+			if _, err := h.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(n)), off); err != nil {
+				return err
+			}
+		}
+		if n%3 == 0 {
+			if err := h.Sync(true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check wants one moment between two counts in a snapshot: places are written in
+// turn, so that along them the count falls by one at most.
+func (c *counter) check(v *volume.Volume, before, after int64) {
+	c.t.Helper()
+	last, first := uint64(after), true
+	for i := range c.handles {
+		data := readAll(c.t, v, c.name(i))
+		for _, off := range counterPlaces {
+			n := binary.LittleEndian.Uint64(data[off:])
+			if n < uint64(before) || n > last || !first && n+1 < last {
+				c.t.Fatalf("writer %d, file %d at %d: %d, the place before it has %d; %d were acknowledged before and %d begun after",
+					c.id, i, off, n, last, before, after)
+			}
+			last, first = n, false
+		}
+	}
+}
+
 func onePointInTime(t *testing.T, s *scene) {
-	const writers, files, rounds = 3, 4, 12
-	name := func(w, i int) string { return fmt.Sprintf("w%d-%d", w, i) }
-	var begun, acknowledged [writers]atomic.Int64
+	const writers, rounds = 3, 12
+	var counters [writers]*counter
 	stop := make(chan struct{})
 	var all sync.WaitGroup
-	for w := range writers {
-		var handles [files]*volume.Handle
-		for i := range files {
-			s.write(name(w, i), make([]byte, 300_000), 0)
-			h, err := s.v.OpenFile(name(w, i), os.O_RDWR, 0, volume.Owner{})
-			must(t, err)
-			handles[i] = h
-		}
-		all.Go(func() {
-			for n := int64(1); ; n++ {
-				select {
-				case <-stop:
-					for _, h := range handles {
-						if err := h.Close(); err != nil {
-							t.Error(err)
-						}
-					}
-					return
-				default:
-				}
-				begun[w].Store(n)
-				for _, h := range handles {
-					counter := binary.LittleEndian.AppendUint64(nil, uint64(n))
-					for _, off := range []int64{0, 150_001, 299_990} {
-						if _, err := h.WriteAt(counter, off); err != nil {
-							t.Error(err)
-							return
-						}
-					}
-					if n%3 == 0 {
-						if err := h.Sync(true); err != nil {
-							t.Error(err)
-							return
-						}
-					}
-				}
-				acknowledged[w].Store(n)
-			}
-		})
+	for w := range counters {
+		counters[w] = newCounter(t, s, w)
+		all.Go(func() { counters[w].run(stop) })
 	}
 	for round := range rounds {
-		wait(t, func() bool { return acknowledged[round%writers].Load() > int64(5*round) })
+		wait(t, func() bool { return counters[round%writers].acknowledged.Load() > int64(5*round) })
 		var before, after [writers]int64
-		for w := range writers {
-			before[w] = acknowledged[w].Load()
+		for w, c := range counters {
+			before[w] = c.acknowledged.Load()
 		}
 		snapshot := fmt.Sprint("s", round)
 		s.create(snapshot)
-		for w := range writers {
-			after[w] = begun[w].Load()
+		for w, c := range counters {
+			after[w] = c.begun.Load()
 		}
 		snap, err := s.c.Get(snapshot)
 		must(t, err)
 		st, keys, v := s.openAt(snap.Dir)
-		for w := range writers {
-			// Places are written in turn: along them the count falls by one at most.
-			last := uint64(after[w])
-			first := true
-			for i := range files {
-				data := readAll(t, v, name(w, i))
-				for _, off := range []int{0, 150_001, 299_990} {
-					n := binary.LittleEndian.Uint64(data[off:])
-					if n < uint64(before[w]) || n > last || !first && n+1 < last {
-						t.Fatalf("round %d, writer %d, file %d at %d: %d, the place before it has %d; %d were acknowledged before and %d begun after",
-							round, w, i, off, n, last, before[w], after[w])
-					}
-					if first {
-						first = false
-					} else if n > last {
-						t.Fatal(n, last)
-					}
-					last = n
-				}
-			}
+		for w, c := range counters {
+			c.check(v, before[w], after[w])
 		}
 		must(t, v.Close())
 		keys.Destroy()
