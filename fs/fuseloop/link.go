@@ -39,7 +39,7 @@ func (l *Loop) serveReadlink(r *reader) {
 		crypto.Secretly(func() {
 			var target []byte
 			target, code = l.fs.Readlink(r.cancel, r.header())
-			if n = copy(room, target); n < len(target) {
+			if n = copy(room, target); n < len(target) && code.Ok() {
 				code = fuse.Status(syscall.ENAMETOOLONG)
 			}
 		})
