@@ -33,6 +33,7 @@ type app struct {
 }
 
 func main() {
+	useProcessors()
 	a := &app{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
 	os.Exit(a.run(context.Background(), dispatch(os.Args)))
 }

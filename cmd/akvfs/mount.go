@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg daemon.Config, ready func(daemon.Status) (st
 	if err := harden(crypto.HardenProcess); err != nil {
 		return err
 	}
-	useResources()
+	useMemory()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	// A log that nobody reads any more, or a terminal that is gone, ends no mount.

@@ -9,10 +9,11 @@ import (
 // What it must hold at a time is bounded well below (docs/PERFORMANCE.md).
 const memoryLimit = 192 << 20
 
-// useResources fits Go's runtime to a daemon that mostly waits. A thread that
-// comes back from the kernel with a request should find a processor to go on
-// with at once, so that there are more of them than cores.
-func useResources() {
-	runtime.GOMAXPROCS(max(4, 2*runtime.NumCPU()))
-	debug.SetMemoryLimit(memoryLimit)
-}
+// useProcessors fits Go's runtime to a program that mostly waits. A thread that
+// comes back from the kernel, with a request or with what was read, should find
+// a processor to go on with at once, so that there are more of them than cores:
+// the runtime takes one from a thread that waits for a disk only after a while.
+func useProcessors() { runtime.GOMAXPROCS(max(4, 2*runtime.NumCPU())) }
+
+// useMemory bounds the daemon's.
+func useMemory() { debug.SetMemoryLimit(memoryLimit) }

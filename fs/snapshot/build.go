@@ -122,6 +122,10 @@ func digestAll(ctx context.Context, st store.FS, objects []Object, tree []listed
 	return g.Wait()
 }
 
+// groupsAhead is how many tag pages of a file are being read while one is
+// digested: they lie far from each other, and alone each waits for the disk.
+const groupsAhead = 32
+
 // tagsDigest is the SHA-256 of a file's header and tag pages, in hexadecimal;
 // "" of an empty file.
 func tagsDigest(st store.FS, name string) (digest string, err error) {
@@ -136,6 +140,14 @@ func tagsDigest(st store.FS, name string) (digest string, err error) {
 	}
 	sum := sha256.New()
 	page := make([]byte, format.PageSize)
+	need := func(group int64) {
+		if a, ok := f.(store.Advisor); ok && format.TagPageOffset(group) < attr.Size {
+			a.WillNeed(format.TagPageOffset(group), format.PageSize)
+		}
+	}
+	for group := range int64(groupsAhead) {
+		need(group)
+	}
 	add := func(off int64) error {
 		n, err := f.ReadAt(page, off)
 		sum.Write(page[:n])
@@ -146,6 +158,7 @@ func tagsDigest(st store.FS, name string) (digest string, err error) {
 	}
 	err = add(0)
 	for group := int64(0); err == nil && format.TagPageOffset(group) < attr.Size; group++ {
+		need(group + groupsAhead)
 		err = add(format.TagPageOffset(group))
 	}
 	return hex.EncodeToString(sum.Sum(nil)), err

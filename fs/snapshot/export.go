@@ -146,7 +146,7 @@ func fileID(f store.File) (id format.FileID, err error) {
 // files, some read pieces and make their sections beside each other, and one
 // writes them in their order.
 func (e *exporter) everything(ctx context.Context) error {
-	readers := runtime.NumCPU()
+	readers := readersEach * runtime.NumCPU()
 	g, ctx := errgroup.WithContext(ctx)
 	e.queue, e.turns = make(chan *piece, 2*readers), make(chan struct{}, readers)
 	g.Go(func() error {

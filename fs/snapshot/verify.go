@@ -21,6 +21,10 @@ import (
 	"github.com/akvfs/akvfs/keymgr"
 )
 
+// readersEach is how many read for each core: while some wait for the disk,
+// the others have something to compute.
+const readersEach = 4
+
 // Report is what a verification has found.
 type Report struct {
 	Objects int   `json:"objects"`
@@ -54,7 +58,7 @@ func Verify(ctx context.Context, st store.FS, progress func(Progress)) (*Report,
 	v := &verifier{st: st, report: progress, noted: Progress{Phase: "structure"}}
 	expected := map[string]bool{}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * runtime.NumCPU())
+	g.SetLimit(readersEach * runtime.NumCPU())
 	err = m.EachObject(st, func(o Object, name string) error {
 		expected[name] = true
 		g.Go(func() error { return errors.Join(ctx.Err(), v.object(&o, name)) })
@@ -98,6 +102,7 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, 
 	}
 	before := r.Bytes
 	done, err := opened.Scrub(ctx, volume.ScrubOptions{
+		Jobs:  readersEach * runtime.NumCPU(),
 		Skip:  func(name volume.Path) bool { return proofs.Has(string(name)) },
 		Sound: func(name volume.Path) error { return proofs.add(string(name)) },
 		Found: func(d volume.Damage) { v.damage(string(d.Path), describeDamage(d)) },
