@@ -60,6 +60,7 @@
 //     own memory, where they stay until something is stored over them. A
 //     caller who seals or opens a request's blocks within one [Secretly]
 //     leaves none.
+//   - A NameCipher after [NameCipher.Brief] erases nothing of what it computes.
 //   - Bytes that come from elsewhere, such as a key vault's answer, or that
 //     were copied in a View, are the caller's to erase; [OverwriteFree] helps
 //     where libraries have copied them.

@@ -48,6 +48,10 @@ type Options struct {
 	// takes as long as some ten thousand names. Sizes and times may be older
 	// ones, and files are not opened (errors.ErrUnsupported).
 	NamesOnly bool
+
+	// Brief is for a process that soon ends: names take less time, and keys of
+	// names, and names, are in its memory until then, Close or not.
+	Brief bool
 }
 
 // FS is the plaintext tree of a volume.
@@ -89,7 +93,7 @@ func Open(ctx context.Context, backing string, opts Options) (_ *FS, err error) 
 	if err != nil {
 		return nil, err
 	}
-	f.vol, err = volume.Open(f.store, f.keys, volume.Options{ReadOnly: true, NoJournal: opts.NamesOnly, Logger: opts.Logger})
+	f.vol, err = volume.Open(f.store, f.keys, volume.Options{ReadOnly: true, NoJournal: opts.NamesOnly, Brief: opts.Brief, Logger: opts.Logger})
 	return f, err
 }
 

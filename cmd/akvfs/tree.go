@@ -89,6 +89,7 @@ func (a *app) openTree(ctx context.Context, name string, o openOptions) (tree, e
 func (a *app) openUnmounted(ctx context.Context, backing string, o openOptions) (*akvfs.FS, error) {
 	access := a.access(backing, o.timeout)
 	access.NamesOnly = o.namesOnly
+	access.Brief = o.namesOnly // a matter of a second
 	return access.Open(ctx, backing)
 }
 

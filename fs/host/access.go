@@ -20,6 +20,7 @@ type Access struct {
 	Openers    keymgr.Openers
 	KeyTimeout time.Duration
 	NamesOnly  bool          // see akvfs.Options
+	Brief      bool          // see akvfs.Options
 	By         *control.Peer // who commands; nil: this process
 }
 
@@ -30,7 +31,9 @@ func (a Access) Open(ctx context.Context, backing string) (f *akvfs.FS, err erro
 	defer cancel()
 	c := &daemon.KeyClient{RunDir: a.RunDir, StateDir: a.StateDir, By: a.By}
 	err = c.Read(backing, func() error {
-		f, err = akvfs.Open(ctx, backing, akvfs.Options{Openers: a.Openers, Provider: keymgr.ProviderOptions{Timeout: a.KeyTimeout}, NamesOnly: a.NamesOnly})
+		f, err = akvfs.Open(ctx, backing, akvfs.Options{
+			Openers: a.Openers, Provider: keymgr.ProviderOptions{Timeout: a.KeyTimeout}, NamesOnly: a.NamesOnly, Brief: a.Brief,
+		})
 		return err
 	})
 	if err == nil {

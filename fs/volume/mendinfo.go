@@ -128,7 +128,7 @@ func corrected(damaged []byte, keys Keys, id uuid.UUID) (Info, bool, error) {
 // made: an entry of the tree that opens as an encrypted name, or the path of a
 // record in a frame of the journal, of whatever age.
 func provenNames(st store.FS, id uuid.UUID, keys Keys) (string, error) {
-	n, err := newNames(st, Info{Names: NamesEncrypted}, keys)
+	n, err := newNames(st, Info{Names: NamesEncrypted}, keys, false)
 	if err != nil {
 		return "", err
 	}

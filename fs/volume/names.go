@@ -35,12 +35,13 @@ const (
 // with a file beside the entry that holds the encryption.
 type names struct {
 	st     store.FS
+	brief  bool               // see Options
 	cipher *crypto.NameCipher // nil for plain names
 	cache  *lru.Cache[string, string]
 }
 
-func newNames(st store.FS, info Info, keys Keys) (*names, error) {
-	n := &names{st: st}
+func newNames(st store.FS, info Info, keys Keys, brief bool) (*names, error) {
+	n := &names{st: st, brief: brief}
 	if err := n.take(info, keys); err != nil || n.cipher == nil {
 		return n, err
 	}
@@ -61,10 +62,14 @@ func (n *names) take(info Info, keys Keys) error {
 	}
 	defer key.Destroy()
 	cipher, err := crypto.NewNameCipher(key)
-	if err == nil {
-		n.cipher = cipher
+	if err != nil {
+		return err
 	}
-	return err
+	if n.brief {
+		cipher.Brief()
+	}
+	n.cipher = cipher
+	return nil
 }
 
 // drop destroys the cipher and forgets every name.

@@ -38,6 +38,10 @@ type Options struct {
 	// It is for whoever looks at a volume whose journal is damaged, or at names
 	// alone, which no record of it changes.
 	NoJournal bool
+	// Brief is for a process that soon ends, and in which no volume is locked:
+	// names take less time, and what they are made with is not erased before
+	// the process is gone (see crypto.NameCipher.Brief).
+	Brief bool
 	// CommitInterval bounds how long a write that nobody syncs may be lost
 	// for; 0 stands for DefaultCommitInterval.
 	CommitInterval time.Duration
@@ -181,7 +185,7 @@ func (v *Volume) openKeys(keys Keys) (err error) {
 	if v.nonces, err = crypto.NewNonceSource(); err != nil {
 		return err
 	}
-	if v.names, err = newNames(v.st, v.info, keys); err != nil {
+	if v.names, err = newNames(v.st, v.info, keys, v.opts.Brief); err != nil {
 		return err
 	}
 	if v.values, err = volumeCipher(keys, "xattr"); err != nil {
