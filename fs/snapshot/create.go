@@ -34,10 +34,12 @@ const (
 type Source struct {
 	// Store is the one that the volume works on, unwrapped but for the tracker.
 	Store *store.Tracker
-	// Volume rests while it is copied, and stands still for the last of the
-	// copy; volume.Volume does.
+	// Volume rests while it is copied, makes room before each round of that, so
+	// that it need not during the next, and stands still for the last of the copy;
+	// volume.Volume does.
 	Volume interface {
 		Rest() (wake func(), err error)
+		MakeRoom() error
 		Still(picture func(volume.Away) error) (held time.Duration, err error)
 		Info() volume.Info
 		JournalSize() int64
@@ -97,7 +99,7 @@ func Create(ctx context.Context, src Source, c *Collection, opts Options) (*Mani
 		return nil, err
 	}
 	defer p.end()
-	m := &maker{src: src, opts: opts, partial: p, began: time.Now()}
+	m := &maker{src: src, opts: opts, partial: p, began: time.Now(), changes: store.Changes{}}
 	if err := m.take(ctx); err != nil {
 		return nil, err
 	}
@@ -119,13 +121,18 @@ type maker struct {
 	shown   time.Time // the moment that it shows
 	held    time.Duration
 	tree    *listing
+	changes store.Changes // that are to be copied yet
+	rate    float64       // of copies, in bytes a second
 	away    volume.Away
 	meta    map[string][]byte
 	keyring *keymgr.Keyring
 }
 
-// take copies the volume: all of it, what was changed meanwhile, and the last
-// of it while the volume stands still.
+// errMore says that more than little is left to be copied.
+var errMore = errors.New("more than little is left")
+
+// take copies the volume, in rounds: all of it, and what was changed meanwhile,
+// until little of that is left, which is copied while the volume stands still.
 func (m *maker) take(ctx context.Context) error {
 	m.copier = &copier{
 		from: m.src.Store, to: m.partial.st, staging: stagingName, report: m.opts.Progress,
@@ -138,65 +145,69 @@ func (m *maker) take(ctx context.Context) error {
 		return err
 	}
 	defer wake()
-	before, err := m.rounds(ctx)
-	if err != nil {
-		return err
-	}
-	return m.last(ctx, before)
-}
-
-// rounds copies what there is until little is left that has changed meanwhile.
-func (m *maker) rounds(ctx context.Context) (before *listing, err error) {
-	rate := 0.0 // bytes a second
 	for round := 0; ; round++ {
-		began, last := time.Now(), before
-		changes := m.src.Store.Take()
-		if before, err = list(ctx, m.src.Store.FS, last); err != nil {
-			return nil, err
-		}
-		e, err := m.copier.update(ctx, before, changes)
+		e, err := m.round(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		rate = max(rate, float64(e.bytes)/time.Since(began).Seconds())
-		if round > 0 && e.little() {
-			return before, nil
+		last := round == mostRounds
+		if last && float64(e.bytes) > m.rate*m.opts.MaxHold.Seconds() {
+			return &BusyError{e.bytes, m.opts.MaxHold}
 		}
-		if round == mostRounds {
-			if float64(e.bytes) > rate*m.opts.MaxHold.Seconds() {
-				return nil, &BusyError{e.bytes, m.opts.MaxHold}
-			}
-			return before, nil
+		if !last && (round == 0 || !e.little()) {
+			continue
+		}
+		if err := m.picture(ctx, last); !errors.Is(err, errMore) {
+			return err
 		}
 	}
 }
 
-// last takes the picture.
-func (m *maker) last(ctx context.Context, before *listing) (err error) {
+// round copies what was changed since the last one.
+func (m *maker) round(ctx context.Context) (e effort, err error) {
+	if err := m.src.Volume.MakeRoom(); err != nil { // which changes much
+		return e, err
+	}
+	began := time.Now()
+	if e, err = m.update(ctx); err == nil {
+		m.rate = max(m.rate, float64(e.bytes)/time.Since(began).Seconds())
+	}
+	return e, err
+}
+
+// update lists the tree, and copies what is not copied as it is.
+func (m *maker) update(ctx context.Context) (e effort, err error) {
+	m.changes.Add(m.src.Store.Take())
+	if m.tree, err = list(ctx, m.src.Store.FS, m.tree); err != nil {
+		return e, err
+	}
+	changes := m.changes
+	m.changes = store.Changes{}
+	return m.copier.update(ctx, m.tree, changes)
+}
+
+// picture copies what is left while the volume stands still. Unless it has to,
+// it does not if that is more than little: errMore.
+func (m *maker) picture(ctx context.Context, last bool) (err error) {
 	m.held, err = m.src.Volume.Still(func(away volume.Away) error {
 		ctx, cancel := context.WithTimeout(ctx, m.opts.MaxHold)
 		defer cancel()
+		m.changes.Add(m.src.Store.Take())
+		if !last && m.changes.Pieces() > littleShares {
+			return errMore
+		}
 		m.copier.phase("hold")
 		m.shown, m.away = m.opts.Now(), away
-		changes := m.src.Store.Take()
-		e, err := m.still(ctx, before, changes)
+		e, err := m.update(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
 			return &BusyError{e.bytes, m.opts.MaxHold}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return m.readMeta()
 	})
 	return err
-}
-
-// still lists the tree and copies what is left, while nothing changes.
-func (m *maker) still(ctx context.Context, before *listing, changes store.Changes) (e effort, err error) {
-	if m.tree, err = list(ctx, m.src.Store.FS, before); err != nil {
-		return e, err
-	}
-	if e, err = m.copier.update(ctx, m.tree, changes); err != nil {
-		return e, err
-	}
-	return e, m.readMeta()
 }
 
 // readMeta reads the volume's own files, but for journal and lock.

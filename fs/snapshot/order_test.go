@@ -48,13 +48,23 @@ func TestRestoreClaims(t *testing.T) {
 }
 
 // witness is a volume that tells when it stands still, and what is away then.
+// It is written to after room was made, or before it stands still.
 type witness struct {
 	*volume.Volume
-	still atomic.Bool
-	away  int
+	afterRoom, beforeStill func()
+	still                  atomic.Bool
+	stills, away           int
+}
+
+func (w *witness) MakeRoom() error {
+	err := w.Volume.MakeRoom()
+	w.afterRoom()
+	return err
 }
 
 func (w *witness) Still(picture func(volume.Away) error) (time.Duration, error) {
+	w.stills++
+	w.beforeStill()
 	w.still.Store(true)
 	defer w.still.Store(false)
 	return w.Volume.Still(func(away volume.Away) error {
@@ -68,7 +78,7 @@ func (w *witness) Still(picture func(volume.Away) error) (time.Duration, error) 
 func TestHeldForLittle(t *testing.T) {
 	m := newMachine(t)
 	m.open(volumeDir, false, func(st *store.Tracker, v *volume.Volume, keys *keymgr.MasterKeys) {
-		w := &witness{Volume: v}
+		w := &witness{Volume: v, afterRoom: func() { m.rewrite(v, "large") }, beforeStill: func() {}}
 		staging := path.Join(snapsDir, ".one"+partialSuffix, stagingName)
 		m.mem.SetHook(func(op store.Op) error {
 			home := strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
@@ -86,37 +96,74 @@ func TestHeldForLittle(t *testing.T) {
 	m.sound("one")
 }
 
+// TestAgainForMuch: if much comes home between the last round and the hold,
+// writers are let go, and there is another round.
+func TestAgainForMuch(t *testing.T) {
+	m := newMachine(t)
+	m.open(volumeDir, false, func(st *store.Tracker, v *volume.Volume, keys *keymgr.MasterKeys) {
+		writeTo(t, v, "wide", make([]byte, (littleShares+10)*store.ChangedPiece), 0)
+		w := &witness{Volume: v, afterRoom: func() {}}
+		w.beforeStill = func() {
+			if w.stills == 1 {
+				m.rewrite(v, "wide")
+				must(t, v.Checkpoint())
+			}
+		}
+		must(t, m.createFrom(Source{Store: st, Volume: w, Keys: keys}, v, "one"))
+		if w.stills != 2 {
+			t.Errorf("the volume stood still %d times", w.stills)
+		}
+	})
+	m.want = m.plain(volumeDir)
+	m.sound("one")
+}
+
 // TestClearBeside: whoever clears beside one who is just beginning takes
 // nothing away from him. A Clear begins before each of his first operations.
 func TestClearBeside(t *testing.T) {
 	m := newMachine(t)
-	var clearing atomic.Bool
-	var running sync.WaitGroup
-	var cleared atomic.Int64
-	m.mem.SetHook(func(op store.Op) error {
-		if !strings.HasPrefix(op.Name, path.Join(snapsDir, ".one"+partialSuffix)) || cleared.Load() > 20 || !clearing.CompareAndSwap(false, true) {
-			return nil
+	var mu sync.Mutex // guards the rest
+	cleared := 0
+	done := make(chan struct{}) // of the Clear that was begun last
+	close(done)
+	clearing := func() <-chan struct{} {
+		mu.Lock()
+		defer mu.Unlock()
+		select {
+		case <-done:
+		default:
+			return done
 		}
-		cleared.Add(1)
-		done := make(chan struct{})
-		running.Go(func() {
-			defer close(done)
-			defer clearing.Store(false)
+		if cleared++; cleared > 20 {
+			return done
+		}
+		ended := make(chan struct{})
+		done = ended
+		go func() {
+			defer close(ended)
 			if err := m.collection().Clear(); err != nil {
 				t.Errorf("clearing: %v", err)
 			}
-		})
+		}()
+		return ended
+	}
+	partial := path.Join(snapsDir, ".one"+partialSuffix)
+	var locks atomic.Int64
+	m.mem.SetHook(func(op store.Op) error {
+		if !strings.HasPrefix(op.Name, partial) || op.Kind == store.OpLock && locks.Add(1) > 1 { // a Clear's own
+			return nil
+		}
 		select { // it waits while the other one holds the collection
-		case <-done:
+		case <-clearing():
 		case <-time.After(20 * time.Millisecond):
 		}
 		return nil
 	})
 	must(t, m.create("one"))
-	running.Wait()
+	<-clearing()
 	m.mem.SetHook(nil)
-	if cleared.Load() < 5 {
-		t.Errorf("cleared %d times", cleared.Load())
+	if cleared < 5 {
+		t.Errorf("cleared %d times", cleared)
 	}
 	m.sound("one")
 }

@@ -39,6 +39,29 @@ func (a *Attr) ID() ObjectID { return ObjectID{a.Dev, a.Ino} }
 // Changes are the changed parts of files.
 type Changes map[ObjectID]*Changed
 
+// Add takes later changes in, which are given away with that.
+func (c Changes) Add(later Changes) {
+	for id, l := range later {
+		if c[id] == nil {
+			c[id] = l
+			continue
+		}
+		maps.Copy(c[id].Pieces, l.Pieces)
+		c[id].From = min(c[id].From, l.From)
+		c[id].bound()
+	}
+}
+
+// Pieces is how many pieces were changed, and ends of files.
+func (c Changes) Pieces() (n int) {
+	for _, changed := range c {
+		if n += len(changed.Pieces); changed.From < math.MaxInt64 {
+			n++
+		}
+	}
+	return n
+}
+
 // Changed is what was changed in one file: some pieces of ChangedPiece bytes,
 // by number, and everything from a place on.
 type Changed struct {
@@ -119,6 +142,11 @@ func (t *Tracker) note(id ObjectID, off, n int64) {
 	for piece := off / ChangedPiece; piece <= (off+n-1)/ChangedPiece; piece++ {
 		c.Pieces[piece] = struct{}{}
 	}
+	c.bound()
+}
+
+// bound has all of a file count rather than too many pieces.
+func (c *Changed) bound() {
 	if len(c.Pieces) > mostPieces {
 		c.Pieces, c.From = map[int64]struct{}{}, 0
 	}

@@ -16,11 +16,14 @@ func TestParts(t *testing.T) {
 		const pieces = 20
 		changed := [pieces]bool{}
 		size := rapid.Int64Range(0, pieces*ChangedPiece).Draw(t, "size")
-		id := ObjectID{1, 1}
+		id, all := ObjectID{1, 1}, Changes{}
 		for range rapid.IntRange(1, 6).Draw(t, "changes") {
 			off := rapid.Int64Range(0, pieces*ChangedPiece-1).Draw(t, "off")
 			n := rapid.Int64Range(-1, pieces*ChangedPiece-off).Draw(t, "n")
 			tr.note(id, off, n)
+			if rapid.Bool().Draw(t, "take") {
+				all.Add(tr.Take())
+			}
 			if n < 0 {
 				n = pieces*ChangedPiece - off
 			}
@@ -29,9 +32,13 @@ func TestParts(t *testing.T) {
 				at = max(at, (at/ChangedPiece+1)*ChangedPiece-1)
 			}
 		}
-		c := tr.Take()[id]
+		all.Add(tr.Take())
+		c := all[id]
 		if c == nil {
 			return
+		}
+		if n := len(c.Parts(1 << 40)); all.Pieces() < n {
+			t.Errorf("%d pieces are %d parts", all.Pieces(), n)
 		}
 		last := int64(-1)
 		covered := [pieces]bool{}

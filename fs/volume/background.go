@@ -22,8 +22,10 @@ const (
 	checkpointInterval = 5 * time.Second
 	// restInterval is the same while somebody copies the backing directory.
 	restInterval = 30 * time.Second
-	// fullEnough is the part of the journal that starts a checkpoint.
+	// fullEnough is the part of the journal that starts a checkpoint, and
+	// restEnough that which does while somebody copies the backing directory.
 	fullEnough = 0.5
+	restEnough = 0.75
 	// manyFiles is from how many files on one sync of the whole store is
 	// cheaper than one for each.
 	manyFiles = 8
@@ -74,12 +76,13 @@ func (v *Volume) wake() {
 	}
 }
 
-// interval is after how long a checkpoint is due that nothing else asks for.
-func (b *background) interval() time.Duration {
+// limits tell when a checkpoint is due that nothing else asks for: after how long,
+// or when how much of the journal is in use.
+func (b *background) limits() (interval time.Duration, full float64) {
 	if b.rests.Load() > 0 {
-		return restInterval
+		return restInterval, restEnough
 	}
-	return checkpointInterval
+	return checkpointInterval, fullEnough
 }
 
 func (v *Volume) work() {
@@ -101,7 +104,8 @@ func (v *Volume) work() {
 			v.log.Error("commit failed", "error", err)
 			v.back.failures.Add(1)
 		}
-		if full || kicked || v.journal.Fill() > fullEnough || time.Since(last) > v.back.interval() {
+		interval, enough := v.back.limits()
+		if full || kicked || v.journal.Fill() > enough || time.Since(last) > interval {
 			if err := v.runCheckpoint(); err != nil {
 				v.log.Error("checkpoint failed", "error", err)
 				v.back.failures.Add(1)
@@ -230,6 +234,11 @@ func (v *Volume) runCheckpoint() error {
 	}
 	v.back.turn.Lock()
 	defer v.back.turn.Unlock()
+	return v.takeTurn()
+}
+
+// takeTurn is runCheckpoint with back.turn held.
+func (v *Volume) takeTurn() error {
 	err := v.checkpoint()
 	v.journal.NoRoom(err)
 	if err == nil {

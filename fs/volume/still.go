@@ -14,6 +14,8 @@ import (
 const (
 	soonDone  = 10 * time.Millisecond
 	mostTurns = 5
+	// mostlyFree is the part of the journal that may be in use for MakeRoom.
+	mostlyFree = 0.25
 )
 
 // Away is what files have that is not at home, by inode number in the backing
@@ -25,18 +27,37 @@ type Away map[uint64]*blockfile.Away
 // room for it in memory and in the journal: who copies the backing directory
 // meanwhile finds the less of it changed. Errors are Still's.
 func (v *Volume) Rest() (wake func(), err error) {
-	if v.journal == nil {
-		return nil, syscall.EROFS
-	}
-	if err := v.gate.change(); err != nil {
-		return nil, err
-	}
-	defer v.gate.changed()
-	if err := errors.Join(v.commitAll(), v.runCheckpoint()); err != nil {
+	if err := v.commitUnless(0); err != nil {
 		return nil, err
 	}
 	v.back.rests.Add(1)
 	return func() { v.back.rests.Add(-1) }, nil
+}
+
+// MakeRoom is for who has copied for a while: it commits everything, and brings
+// it home unless most of the journal is free. What is committed soon after need
+// not be brought home to make room then. Errors are Still's.
+func (v *Volume) MakeRoom() error { return v.commitUnless(mostlyFree) }
+
+// commitUnless commits everything, and brings it home unless no more than a
+// part of the journal is in use.
+func (v *Volume) commitUnless(used float64) error {
+	if v.journal == nil {
+		return syscall.EROFS
+	}
+	if err := v.gate.change(); err != nil {
+		return err
+	}
+	defer v.gate.changed()
+	if err := v.commitAll(); err != nil {
+		return err
+	}
+	v.back.turn.Lock()
+	defer v.back.turn.Unlock()
+	if v.journal.Fill() <= used {
+		return nil
+	}
+	return v.takeTurn()
 }
 
 // Still runs picture while nothing in the backing directory changes, and
@@ -52,7 +73,7 @@ func (v *Volume) Still(picture func(Away) error) (held time.Duration, err error)
 	if v.journal == nil {
 		return 0, syscall.EROFS
 	}
-	if err := v.settleDown(v.commitAll); err != nil {
+	if err := v.settleDown(v.commitInTurn); err != nil {
 		return 0, err
 	}
 	began := time.Now()
@@ -83,6 +104,14 @@ func (v *Volume) show(picture func(Away) error) error {
 		}
 	}
 	return picture(away)
+}
+
+// commitInTurn is commitAll, and waits for a checkpoint that is under way.
+func (v *Volume) commitInTurn() error {
+	err := v.commitAll()
+	v.back.turn.Lock()
+	defer v.back.turn.Unlock()
+	return err
 }
 
 // settleDown does what a hold would have to, while nobody waits for it, until

@@ -128,10 +128,30 @@ func TestRest(t *testing.T) {
 	second, err := s.v.Rest()
 	must(t, err)
 	first()
-	if s.v.back.interval() != restInterval {
+	if interval, full := s.v.back.limits(); interval != restInterval || full != restEnough {
 		t.Error("one of two ends the rest of both")
 	}
-	if second(); s.v.back.interval() != checkpointInterval {
+	second()
+	if interval, full := s.v.back.limits(); interval != checkpointInterval || full != fullEnough {
 		t.Error("it goes on resting")
+	}
+}
+
+// TestMakeRoom: everything is committed, and comes home if it takes up room.
+func TestMakeRoom(t *testing.T) {
+	s := newScene(t)
+	s.v.stopBackground()
+	h := s.open("f")
+	_, err := h.WriteAt(blocksOf('a', 10), 0)
+	must(t, errors.Join(err, s.v.MakeRoom()))
+	if commit, _, away, _ := h.e.file.Pending(); commit || !away {
+		t.Errorf("a little: to be committed %v, away from home %v", commit, away)
+	}
+	for n := 0; s.v.journal.Fill() <= mostlyFree; n++ {
+		s.put(h, blocksOf(byte(n), 16))
+	}
+	must(t, s.v.MakeRoom())
+	if _, _, away, _ := h.e.file.Pending(); away || s.v.journal.Fill() > mostlyFree {
+		t.Errorf("much: away from home %v, in use %.2f", away, s.v.journal.Fill())
 	}
 }
