@@ -150,7 +150,8 @@ func (d *Disk) Again() error {
 	return nil
 }
 
-// Close unmounts, by force where it must, and frees the device and the image.
+// Close unmounts, by force where it must, and frees the device, the image and
+// the directory.
 func (d *Disk) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -160,8 +161,10 @@ func (d *Disk) Close() error {
 		err = errors.Join(err, errLoop)
 		d.Device = ""
 	}
-	if errRemove := os.Remove(d.image); !errors.Is(errRemove, os.ErrNotExist) {
-		err = errors.Join(err, errRemove)
+	for _, name := range []string{d.image, d.Dir} {
+		if errRemove := os.Remove(name); !errors.Is(errRemove, os.ErrNotExist) {
+			err = errors.Join(err, errRemove)
+		}
 	}
 	return err
 }
