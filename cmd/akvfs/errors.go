@@ -67,7 +67,7 @@ var failures = []failure{
 	{"older daemon", wire(control.CodeNoMethod, control.CodeVersion), exitFailed, "Unmount and mount the volume again, so that its daemon is of the same version as this command."},
 	{"bad request", wire(control.CodeBadRequest), exitUsage, ""},
 	{"daemon overloaded", wire(control.CodeOverload), exitFailed, "Try again in a moment."},
-	{"daemon gone", as[*control.GoneError](), exitFailed, "See the daemon's log. If it was killed, mount the volume again: that cleans up and recovers what was committed."},
+	{"daemon gone", anyOf(as[*control.GoneError](), wire(control.CodeEnding)), exitFailed, "See the daemon's log. If it was killed, mount the volume again: that cleans up and recovers what was committed."},
 	{"run directory not safe", as[*control.UnsafeDirError](), exitNotPermitted, "Make the directory yours (chmod 0700), or point AKVFS_RUN_DIR to one that is."},
 
 	{"audit log not writable", anyOf(as[*audit.Error](), wire(daemon.CodeAudit)), exitFailed, "What cannot be put on record is not done. See that the audit log's directory exists, is writable and has room, or name another file: -o audit-log=FILE, or none. umount and SIGTERM end a mount in any case."},

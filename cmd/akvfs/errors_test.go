@@ -78,6 +78,7 @@ var diagnosed = []struct {
 	{&control.Error{Code: control.CodeNoMethod, Message: "m"}, "older daemon", 1},
 	{&control.Error{Code: control.CodeVersion, Message: "m"}, "older daemon", 1},
 	{&control.Error{Code: control.CodeBadRequest, Message: "m"}, "bad request", 2},
+	{&control.Error{Code: control.CodeEnding, Message: "m"}, "daemon gone", 1},
 	{&control.Error{Code: control.CodeOverload, Message: "m"}, "daemon overloaded", 1},
 	{&control.GoneError{Err: syscall.ECONNREFUSED}, "daemon gone", 1},
 	{&control.UnsafeDirError{Path: "/run/akvfs"}, "run directory not safe", 16},

@@ -29,6 +29,7 @@ const (
 	CodeNoMethod   = "unknown-method" // the daemon is older than the command
 	CodeDenied     = "denied"         // the caller may not
 	CodeOverload   = "overload"       // too many calls at once
+	CodeEnding     = "ending"         // the daemon does nothing any more
 	CodeFailed     = "failed"         // no code says more
 )
 

@@ -151,7 +151,7 @@ func (s *Server) add(conn *net.UnixConn, cancel context.CancelFunc, peer Peer) *
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return &Error{CodeFailed, "the daemon is ending"}
+		return &Error{CodeEnding, "the daemon is ending"}
 	}
 	guest := !peer.IsOwner()
 	if len(s.conns) >= maxCalls || guest && !s.room(peer.UID) {

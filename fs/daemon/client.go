@@ -150,11 +150,26 @@ func Unmount(ctx context.Context, runDir, name string, wait time.Duration) (Unmo
 	case entry.Live:
 		params := UnmountParams{Wait: wait.String()}
 		err := dir.Client(entry.Name).Call(ctx, MethodUnmount, params, nil, nil)
+		if tooLate(err, entry.Mountpoint) {
+			err = &NotMountedError{path}
+		}
 		return UnmountResult{Mountpoint: entry.Mountpoint, PID: entry.PID}, err
 	case entry.Name != "":
 		path = entry.Mountpoint
 	}
 	return unmountUnknown(ctx, path)
+}
+
+// tooLate says that a call was not heard since the daemon was just ending, for
+// somebody else's sake: it has unmounted.
+func tooLate(err error, mountpoint string) bool {
+	_, gone := errors.AsType[*control.GoneError](err)
+	answer, answered := errors.AsType[*control.Error](err)
+	if !gone && !(answered && answer.Code == control.CodeEnding) {
+		return false
+	}
+	mounted, err := ours(mountpoint)
+	return err == nil && !mounted
 }
 
 // unmountUnknown unmounts an akvfs whose daemon cannot be asked.

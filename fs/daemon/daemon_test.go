@@ -59,6 +59,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.cfg.Backing, f.cfg.Mountpoint, f.cfg.RunDir = mkdir(t, dir, "b"), mkdir(t, dir, "m"), filepath.Join(dir, "run")
 	f.cfg.Openers = keymgr.Openers{file.Scheme: file.OpenProvider}
+	// No check by itself, which a test would see.
+	f.cfg.After = func(time.Duration) <-chan time.Time { return nil }
 	f.cfg.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	if _, err := Create(t.Context(), f.create()); err != nil {
 		t.Fatal(err)

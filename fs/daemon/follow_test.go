@@ -70,7 +70,6 @@ func TestMasterKeyPeriod(t *testing.T) {
 		defer mu.Unlock()
 		return at
 	}
-	f.cfg.CheckInterval = 24 * time.Hour // the loop stays out of it
 	d := f.start()
 	f.must(writeSynced(filepath.Join(f.cfg.Mountpoint, "data"), "data"))
 	id := d.keys.keyring().Active().ID
@@ -110,7 +109,7 @@ func TestMasterKeyOld(t *testing.T) {
 		f := newFixture(t)
 		var ahead atomic.Int64
 		f.cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		f.cfg.CheckInterval, f.cfg.MasterKeyPeriod = 24*time.Hour, period
+		f.cfg.MasterKeyPeriod = period
 		d := f.start()
 		f.must(f.store.Disable(""))
 		ahead.Store(int64(1000 * time.Hour))

@@ -331,7 +331,6 @@ func TestKeysInUse(t *testing.T) {
 // and the vault say is still told.
 func TestKeysDestroyed(t *testing.T) {
 	f := newFixture(t)
-	f.cfg.CheckInterval = 24 * time.Hour
 	d := f.start()
 	_, err := f.store.Rotate()
 	f.must(err)

@@ -14,7 +14,9 @@ type schedule struct {
 }
 
 func newSchedule(interval, up time.Duration, random func() float64) *schedule {
-	return &schedule{interval, random, up + time.Duration(random()*float64(interval))}
+	// The mount has just had an answer: none is asked for at once, however the
+	// first check is moved.
+	return &schedule{interval, random, up + time.Duration((0.1+random())*float64(interval))}
 }
 
 // wait is how long to wait for the next check. Slots that went by while nobody

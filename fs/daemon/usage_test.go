@@ -28,7 +28,6 @@ func TestUsage(t *testing.T) {
 	first := f.listing().MasterKeys[0].Wraps[0].Version
 	_, err := f.store.Rotate()
 	f.must(err)
-	f.cfg.CheckInterval = 24 * time.Hour
 	d := f.start()
 	_, _, err = d.admin.rotateMaster(t.Context(), nil) // the old one stays under the first version
 	f.must(err)

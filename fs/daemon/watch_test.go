@@ -104,6 +104,9 @@ func TestFiftyVolumes(t *testing.T) {
 	for range volumes {
 		s := newSchedule(DefaultCheckInterval, 0, r.Float64)
 		up, calls := time.Duration(0), 0
+		if once := newSchedule(DefaultCheckInterval, 0, r.Float64).wait(0); once <= 0 {
+			t.Error("a check at the moment of the mount")
+		}
 		for up += s.wait(up); up < rounds*DefaultCheckInterval; up += s.wait(up) {
 			calls++
 			all = append(all, up)
