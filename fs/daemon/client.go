@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -150,7 +152,7 @@ func Unmount(ctx context.Context, runDir, name string, wait time.Duration) (Unmo
 	case entry.Live:
 		params := UnmountParams{Wait: wait.String()}
 		err := dir.Client(entry.Name).Call(ctx, MethodUnmount, params, nil, nil)
-		if tooLate(err, entry.Mountpoint) {
+		if unheard(err) && !Knows(runDir, name) {
 			err = &NotMountedError{path}
 		}
 		return UnmountResult{Mountpoint: entry.Mountpoint, PID: entry.PID}, err
@@ -160,16 +162,15 @@ func Unmount(ctx context.Context, runDir, name string, wait time.Duration) (Unmo
 	return unmountUnknown(ctx, path)
 }
 
-// tooLate says that a call was not heard since the daemon was just ending, for
-// somebody else's sake: it has unmounted.
-func tooLate(err error, mountpoint string) bool {
-	_, gone := errors.AsType[*control.GoneError](err)
-	answer, answered := errors.AsType[*control.Error](err)
-	if !gone && !(answered && answer.Code == control.CodeEnding) {
-		return false
+// unheard says that a daemon did not hear a call: it has ended, or been killed.
+// One that has ended has taken its record away, a moment before.
+func unheard(err error) bool {
+	if answer, ok := errors.AsType[*control.Error](err); ok {
+		return answer.Code == control.CodeEnding
 	}
-	mounted, err := ours(mountpoint)
-	return err == nil && !mounted
+	_, gone := errors.AsType[*control.GoneError](err)
+	return gone && slices.ContainsFunc([]error{syscall.ENOENT, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE},
+		func(unsent error) bool { return errors.Is(err, unsent) })
 }
 
 // unmountUnknown unmounts an akvfs whose daemon cannot be asked.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,6 +191,23 @@ func TestShort(t *testing.T) {
 	} {
 		if got := short(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+// TestUnheard: an end that somebody else brought about is told from a daemon
+// that heard the call and died.
+func TestUnheard(t *testing.T) {
+	for err, want := range map[error]bool{
+		&control.Error{Code: control.CodeEnding}:                              true,
+		&control.Error{Code: CodeBusy}:                                        false,
+		&control.GoneError{Err: fmt.Errorf("read: %w", syscall.ECONNRESET)}:   true,
+		&control.GoneError{Err: fmt.Errorf("dial: %w", syscall.ECONNREFUSED)}: true,
+		&control.GoneError{Err: io.ErrUnexpectedEOF}:                          false,
+		nil: false,
+	} {
+		if got := unheard(err); got != want {
+			t.Errorf("%v: %v", err, got)
 		}
 	}
 }

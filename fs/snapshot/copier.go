@@ -58,7 +58,8 @@ type effort struct{ bytes, shares int64 }
 func (e effort) little() bool { return e.bytes <= littleBytes && e.shares <= littleShares }
 
 // update copies what the listing has and the copy has not, or not as it is
-// now. A file that has gone meanwhile is left out.
+// now. A file that has gone from its name meanwhile is left out, and forgotten:
+// if it has another name, the next listing has it copied, all of it.
 func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) (effort, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(copyWorkers)
@@ -84,6 +85,7 @@ func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) 
 			bytes.Add(e.bytes)
 			shares.Add(e.shares)
 			if errors.Is(err, fs.ErrNotExist) {
+				c.forget(id)
 				return nil
 			}
 			return err
@@ -103,6 +105,37 @@ func (c *copier) forgetGone(l *listing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.copied, func(id store.ObjectID, _ bool) bool { return !there[id] })
+}
+
+func (c *copier) forget(id store.ObjectID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.copied, id)
+}
+
+// left is what update would take.
+func (c *copier) left(l *listing, changes store.Changes) (e effort) {
+	for i := range l.objects {
+		o := &l.objects[i]
+		id, size := o.attr.ID(), o.attr.Size
+		if o.kind() != unix.S_IFREG {
+			continue
+		}
+		parts := []store.Part{{Off: 0, End: size}}
+		if c.has(id) {
+			if changes[id] == nil {
+				continue
+			}
+			parts = changes[id].Parts(size)
+		}
+		e.shares += int64(len(parts))
+		for _, p := range parts {
+			if c.noClone.Load() {
+				e.bytes += p.End - p.Off
+			}
+		}
+	}
+	return e
 }
 
 func (c *copier) phase(name string) {

@@ -118,8 +118,8 @@ type maker struct {
 	copier  *copier
 	began   time.Time
 
-	shown   time.Time // the moment that it shows
-	held    time.Duration
+	shown   time.Time     // the moment that it shows
+	held    time.Duration // the longest time
 	tree    *listing
 	changes store.Changes // that are to be copied yet
 	rate    float64       // of copies, in bytes a second
@@ -151,7 +151,7 @@ func (m *maker) take(ctx context.Context) error {
 			return err
 		}
 		last := round == mostRounds
-		if last && float64(e.bytes) > m.rate*m.opts.MaxHold.Seconds() {
+		if last && !e.little() && float64(e.bytes) > m.rate*m.opts.MaxHold.Seconds() {
 			return &BusyError{e.bytes, m.opts.MaxHold}
 		}
 		if !last && (round == 0 || !e.little()) {
@@ -169,18 +169,24 @@ func (m *maker) round(ctx context.Context) (e effort, err error) {
 		return e, err
 	}
 	began := time.Now()
-	if e, err = m.update(ctx); err == nil {
+	if err := m.look(ctx); err != nil {
+		return e, err
+	}
+	if e, err = m.copy(ctx); err == nil {
 		m.rate = max(m.rate, float64(e.bytes)/time.Since(began).Seconds())
 	}
 	return e, err
 }
 
-// update lists the tree, and copies what is not copied as it is.
-func (m *maker) update(ctx context.Context) (e effort, err error) {
+// look lists what there is, and what of it was changed.
+func (m *maker) look(ctx context.Context) (err error) {
 	m.changes.Add(m.src.Store.Take())
-	if m.tree, err = list(ctx, m.src.Store.FS, m.tree); err != nil {
-		return e, err
-	}
+	m.tree, err = list(ctx, m.src.Store.FS, m.tree)
+	return err
+}
+
+// copy copies what is not copied as it is.
+func (m *maker) copy(ctx context.Context) (effort, error) {
 	changes := m.changes
 	m.changes = store.Changes{}
 	return m.copier.update(ctx, m.tree, changes)
@@ -188,17 +194,20 @@ func (m *maker) update(ctx context.Context) (e effort, err error) {
 
 // picture copies what is left while the volume stands still. Unless it has to,
 // it does not if that is more than little: errMore.
-func (m *maker) picture(ctx context.Context, last bool) (err error) {
-	m.held, err = m.src.Volume.Still(func(away volume.Away) error {
+func (m *maker) picture(ctx context.Context, last bool) error {
+	held, err := m.src.Volume.Still(func(away volume.Away) error {
 		ctx, cancel := context.WithTimeout(ctx, m.opts.MaxHold)
 		defer cancel()
-		m.changes.Add(m.src.Store.Take())
-		if !last && m.changes.Pieces() > littleShares {
+		m.shown, m.away = m.opts.Now(), away
+		err := m.look(ctx)
+		if err == nil && !last && !m.copier.left(m.tree, m.changes).little() {
 			return errMore
 		}
 		m.copier.phase("hold")
-		m.shown, m.away = m.opts.Now(), away
-		e, err := m.update(ctx)
+		var e effort
+		if err == nil {
+			e, err = m.copy(ctx)
+		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			return &BusyError{e.bytes, m.opts.MaxHold}
 		}
@@ -207,6 +216,7 @@ func (m *maker) picture(ctx context.Context, last bool) (err error) {
 		}
 		return m.readMeta()
 	})
+	m.held = max(m.held, held)
 	return err
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -146,9 +145,9 @@ func fileID(f store.File) (id format.FileID, err error) {
 // files, some read pieces and make their sections beside each other, and one
 // writes them in their order.
 func (e *exporter) everything(ctx context.Context) error {
-	readers := readersEach * runtime.NumCPU()
+	n := readers()
 	g, ctx := errgroup.WithContext(ctx)
-	e.queue, e.turns = make(chan *piece, 2*readers), make(chan struct{}, readers)
+	e.queue, e.turns = make(chan *piece, 2*n), make(chan struct{}, n)
 	g.Go(func() error {
 		defer close(e.queue)
 		return e.files(ctx)

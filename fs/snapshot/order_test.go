@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"path"
 	"strings"
 	"sync"
@@ -105,13 +106,44 @@ func TestAgainForMuch(t *testing.T) {
 		w := &witness{Volume: v, afterRoom: func() {}}
 		w.beforeStill = func() {
 			if w.stills == 1 {
-				m.rewrite(v, "wide")
+				writeTo(t, v, "wide", bytes.Repeat([]byte("mongod"), 700_000), 0)
 				must(t, v.Checkpoint())
 			}
 		}
 		must(t, m.createFrom(Source{Store: st, Volume: w, Keys: keys}, v, "one"))
 		if w.stills != 2 {
 			t.Errorf("the volume stood still %d times", w.stills)
+		}
+	})
+	m.want = m.plain(volumeDir)
+	m.sound("one")
+}
+
+// TestRenamedMeanwhile: a file that was changed, and is renamed before that is
+// copied, is copied under its other name.
+func TestRenamedMeanwhile(t *testing.T) {
+	m := newMachine(t)
+	m.open(volumeDir, false, func(st *store.Tracker, v *volume.Volume, keys *keymgr.MasterKeys) {
+		rounds, armed := 0, atomic.Bool{}
+		w := &witness{Volume: v, beforeStill: func() {}}
+		w.afterRoom = func() {
+			if rounds++; rounds == 2 {
+				writeTo(t, v, "large", bytes.Repeat([]byte("other"), 90_000), 0)
+				must(t, v.Checkpoint())
+				armed.Store(true)
+			}
+		}
+		m.mem.SetHook(func(op store.Op) error {
+			inTree := strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
+			if inTree && op.Kind == store.OpOpen && armed.CompareAndSwap(true, false) {
+				must(t, v.Rename("large", "renamed", 0))
+			}
+			return nil
+		})
+		must(t, m.createFrom(Source{Store: st, Volume: w, Keys: keys}, v, "one"))
+		m.mem.SetHook(nil)
+		if armed.Load() || rounds < 2 {
+			t.Error("nothing was renamed")
 		}
 	})
 	m.want = m.plain(volumeDir)

@@ -25,6 +25,10 @@ import (
 // the others have something to compute.
 const readersEach = 4
 
+// readers is how many read at a time: with a piece each in memory, not without
+// end.
+func readers() int { return min(readersEach*runtime.NumCPU(), 64) }
+
 // Report is what a verification has found.
 type Report struct {
 	Objects int   `json:"objects"`
@@ -58,7 +62,7 @@ func Verify(ctx context.Context, st store.FS, progress func(Progress)) (*Report,
 	v := &verifier{st: st, report: progress, noted: Progress{Phase: "structure"}}
 	expected := map[string]bool{}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readersEach * runtime.NumCPU())
+	g.SetLimit(readers())
 	err = m.EachObject(st, func(o Object, name string) error {
 		expected[name] = true
 		g.Go(func() error { return errors.Join(ctx.Err(), v.object(&o, name)) })
@@ -102,7 +106,7 @@ func VerifyBlocks(ctx context.Context, st store.FS, keys Keys, opened Scrubber, 
 	}
 	before := r.Bytes
 	done, err := opened.Scrub(ctx, volume.ScrubOptions{
-		Jobs:  readersEach * runtime.NumCPU(),
+		Jobs:  readers(),
 		Skip:  func(name volume.Path) bool { return proofs.Has(string(name)) },
 		Sound: func(name volume.Path) error { return proofs.add(string(name)) },
 		Found: func(d volume.Damage) { v.damage(string(d.Path), describeDamage(d)) },

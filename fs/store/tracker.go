@@ -52,16 +52,6 @@ func (c Changes) Add(later Changes) {
 	}
 }
 
-// Pieces is how many pieces were changed, and ends of files.
-func (c Changes) Pieces() (n int) {
-	for _, changed := range c {
-		if n += len(changed.Pieces); changed.From < math.MaxInt64 {
-			n++
-		}
-	}
-	return n
-}
-
 // Changed is what was changed in one file: some pieces of ChangedPiece bytes,
 // by number, and everything from a place on.
 type Changed struct {
