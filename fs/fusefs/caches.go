@@ -49,12 +49,16 @@ func dropPages(in *fs.Inode) error {
 }
 
 // dropNameless is dropPages for files that have no name left, or never had one.
+// Of a file that is just being made the kernel has no pages yet.
 func (t *tree) dropNameless() error {
 	t.openMu.Lock()
 	open := slices.Collect(maps.Keys(t.open))
 	t.openMu.Unlock()
 	var errs []error
 	for _, f := range open {
+		if !f.entered.Load() {
+			continue
+		}
 		if _, named := f.node.path(); !named {
 			errs = append(errs, pagesOf(f.node.EmbeddedInode()))
 		}

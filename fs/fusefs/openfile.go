@@ -20,6 +20,9 @@ type openFile struct {
 	// readOnly: the volume gives it for reading only. It is so from an open to
 	// the last release.
 	readOnly atomic.Bool
+	// entered: go-fuse knows the node. A file that is being made is open a
+	// moment before that.
+	entered atomic.Bool
 
 	mu   sync.Mutex
 	h    Handle // nil: not open

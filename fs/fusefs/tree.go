@@ -114,7 +114,11 @@ func (t *tree) enter(ctx context.Context, parent *fs.Inode, in fs.InodeEmbedder,
 	inner(in).fill(a, &out.Attr)
 	out.SetAttrTimeout(attrTimeout(a))
 	out.SetEntryTimeout(entryTimeout)
-	return parent.NewInode(ctx, in, identity(a))
+	entered := parent.NewInode(ctx, in, identity(a))
+	if f := inner(in).file; f != nil {
+		f.entered.Store(true)
+	}
+	return entered
 }
 
 // opened and closed keep account of the files that have a Handle.
