@@ -89,7 +89,7 @@ func (a *app) openTree(ctx context.Context, name string, o openOptions) (tree, e
 func (a *app) openUnmounted(ctx context.Context, backing string, o openOptions) (*akvfs.FS, error) {
 	access := a.access(backing, o.timeout)
 	access.NamesOnly = o.namesOnly
-	access.Brief = o.namesOnly // a matter of a second
+	access.Brief = o.namesOnly // docs/SECURITY.md tells what that leaves
 	return access.Open(ctx, backing)
 }
 

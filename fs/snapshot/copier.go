@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path"
@@ -64,19 +65,8 @@ func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) 
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(copyWorkers)
 	var bytes, shares atomic.Int64
-	seen := map[store.ObjectID]bool{}
 	c.forgetGone(l)
-	for i := range l.objects {
-		o := &l.objects[i]
-		id := o.attr.ID()
-		if o.kind() != unix.S_IFREG || seen[id] {
-			continue
-		}
-		seen[id] = true
-		changed := changes[id]
-		if c.has(id) && changed == nil {
-			continue
-		}
+	for o, changed := range c.due(l, changes) {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -85,7 +75,7 @@ func (c *copier) update(ctx context.Context, l *listing, changes store.Changes) 
 			bytes.Add(e.bytes)
 			shares.Add(e.shares)
 			if errors.Is(err, fs.ErrNotExist) {
-				c.forget(id)
+				c.forget(o.attr.ID())
 				return nil
 			}
 			return err
@@ -113,21 +103,40 @@ func (c *copier) forget(id store.ObjectID) {
 	delete(c.copied, id)
 }
 
-// left is what update would take.
-func (c *copier) left(l *listing, changes store.Changes) (e effort) {
-	for i := range l.objects {
-		o := &l.objects[i]
-		id, size := o.attr.ID(), o.attr.Size
-		if o.kind() != unix.S_IFREG {
-			continue
-		}
-		parts := []store.Part{{Off: 0, End: size}}
-		if c.has(id) {
-			if changes[id] == nil {
+// due are the files that the copy has not, or not as they are now, each once,
+// with what was changed.
+func (c *copier) due(l *listing, changes store.Changes) iter.Seq2[*listed, *store.Changed] {
+	return func(yield func(*listed, *store.Changed) bool) {
+		seen := map[store.ObjectID]bool{}
+		for i := range l.objects {
+			o := &l.objects[i]
+			id := o.attr.ID()
+			if o.kind() != unix.S_IFREG || seen[id] {
 				continue
 			}
-			parts = changes[id].Parts(size)
+			seen[id] = true
+			if c.has(id) && changes[id] == nil {
+				continue
+			}
+			if !yield(o, changes[id]) {
+				return
+			}
 		}
+	}
+}
+
+// parts are what of a file is to be copied, and whether the rest of it is there.
+func (c *copier) parts(id store.ObjectID, changed *store.Changed, size int64) (parts []store.Part, again bool) {
+	if c.has(id) {
+		return changed.Parts(size), true
+	}
+	return []store.Part{{Off: 0, End: size}}, false
+}
+
+// left is what update would take.
+func (c *copier) left(l *listing, changes store.Changes) (e effort) {
+	for o, changed := range c.due(l, changes) {
+		parts, _ := c.parts(o.attr.ID(), changed, o.attr.Size)
 		e.shares += int64(len(parts))
 		for _, p := range parts {
 			if c.noClone.Load() {
@@ -185,11 +194,7 @@ func (c *copier) file(ctx context.Context, o *listed, changed *store.Changed) (e
 		return e, err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	parts := []store.Part{{Off: 0, End: attr.Size}}
-	again := c.has(id)
-	if again {
-		parts = changed.Parts(attr.Size)
-	}
+	parts, again := c.parts(id, changed, attr.Size)
 	if e, err = c.contents(ctx, dst, src, attr.Size, parts, again); err != nil {
 		return e, err
 	}

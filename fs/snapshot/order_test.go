@@ -74,6 +74,11 @@ func (w *witness) Still(picture func(volume.Away) error) (time.Duration, error) 
 	})
 }
 
+// atHome says that an operation is one on the volume's tree.
+func atHome(op store.Op) bool {
+	return strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
+}
+
 // TestHeldForLittle: what is committed and not at home is not brought there
 // while writers are held, nor is a file copied again for it.
 func TestHeldForLittle(t *testing.T) {
@@ -82,8 +87,7 @@ func TestHeldForLittle(t *testing.T) {
 		w := &witness{Volume: v, afterRoom: func() { m.rewrite(v, "large") }, beforeStill: func() {}}
 		staging := path.Join(snapsDir, ".one"+partialSuffix, stagingName)
 		m.mem.SetHook(func(op store.Op) error {
-			home := strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
-			if w.still.Load() && op.Mutates() && (home || strings.HasPrefix(op.Name, staging)) {
+			if w.still.Load() && op.Mutates() && (atHome(op) || strings.HasPrefix(op.Name, staging)) {
 				t.Errorf("%v of %s while writers are held", op.Kind, op.Name)
 			}
 			return nil
@@ -134,8 +138,7 @@ func TestRenamedMeanwhile(t *testing.T) {
 			}
 		}
 		m.mem.SetHook(func(op store.Op) error {
-			inTree := strings.HasPrefix(op.Name, volumeDir+"/") && !strings.HasPrefix(op.Name, path.Join(volumeDir, volume.MetaDir))
-			if inTree && op.Kind == store.OpOpen && armed.CompareAndSwap(true, false) {
+			if atHome(op) && op.Kind == store.OpOpen && armed.CompareAndSwap(true, false) {
 				must(t, v.Rename("large", "renamed", 0))
 			}
 			return nil

@@ -27,7 +27,7 @@ type Away map[uint64]*blockfile.Away
 // room for it in memory and in the journal: who copies the backing directory
 // meanwhile finds the less of it changed. Errors are Still's.
 func (v *Volume) Rest() (wake func(), err error) {
-	if err := v.commitUnless(0); err != nil {
+	if err := v.commitUnless(0); err != nil { // some of the journal is always in use
 		return nil, err
 	}
 	v.back.rests.Add(1)
