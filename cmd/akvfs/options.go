@@ -86,6 +86,12 @@ func options() []option {
 		{"commit", "TIME", "how long a write that nobody syncs may stay uncommitted (default 5s)", duration(10*time.Millisecond, func(c *daemon.Config) *time.Duration { return &c.CommitInterval })},
 		{"journal-size", "SIZE", "give the journal this size before mounting, such as 64M or 1G (default: leave it)", setJournalSize},
 		{"busy-poll", "TIME", "how long to look for the next request before sleeping over it; 0 is not at all (default 50µs)", setBusyPoll},
+		{"awake", "on|off", "whether processors are kept from deep sleep while requests come thick and fast (default on)", func(c *daemon.Config, v string) error {
+			if c.MaySleep = v == "off"; v != "on" && v != "off" {
+				return fmt.Errorf("must be on or off")
+			}
+			return nil
+		}},
 		{"uncached", "GLOB[:GLOB]", "files not to cache, as logs: quicker syncs, late times (default: none)", setUncached},
 	}
 }

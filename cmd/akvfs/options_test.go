@@ -29,6 +29,8 @@ func TestApplyOptions(t *testing.T) {
 		{"fsname=rs0", func(c *daemon.Config) { c.FSName = "rs0" }},
 		{"fsname=a=b", func(c *daemon.Config) { c.FSName = "a=b" }},
 		{"check-interval=5m", func(c *daemon.Config) { c.CheckInterval = 5 * time.Minute }},
+		{"awake=off", func(c *daemon.Config) { c.MaySleep = true }},
+		{"awake=off,awake=on", func(c *daemon.Config) {}},
 		{"busy-poll=0", func(c *daemon.Config) { c.BusyPoll = 0 }},
 		{"grace=0", func(c *daemon.Config) { c.Grace = 0 }},
 		{"grace=48h,commit=100ms", func(c *daemon.Config) { c.Grace, c.CommitInterval = 48*time.Hour, 100*time.Millisecond }},

@@ -34,6 +34,7 @@ func sample(at time.Time) daemon.Status {
 		},
 		Alerts: []alert.Alert{{Name: alert.Integrity, Severity: alert.Critical, Since: at, Detail: "3 integrity errors"}},
 		Stats:  &volume.Stats{IntegrityErrors: 3, Journal: journal.Stats{Used: 5 << 19, Capacity: 126 << 20, Direct: true}}, WritePolicy: daemon.WriteFullData,
+		Processors: &daemon.ProcessorStatus{Awake: true, Seconds: 1.25},
 	}
 }
 
@@ -59,6 +60,7 @@ Key                file:///key.json
   state            unknown
 Alert              integrity (critical) since 2030-01-02 03:04:05 +0000: 3 integrity errors
 Journal            1% in use, full-data policy
+Processors         kept awake; for 1.2 s so far
 Integrity errors   3
 `
 	var out bytes.Buffer
@@ -71,6 +73,19 @@ func TestJournalText(t *testing.T) {
 	s := daemon.Status{WritePolicy: daemon.WriteFullData, Stats: &volume.Stats{Journal: journal.Stats{Capacity: 1 << 20, Failed: true}}}
 	if text := journalText(s); !strings.Contains(text, "0% in use") || !strings.Contains(text, "through the page cache") || !strings.Contains(text, "it has failed") {
 		t.Error(text)
+	}
+}
+
+func TestProcessorText(t *testing.T) {
+	for want, p := range map[string]daemon.ProcessorStatus{
+		"may sleep":                              {},
+		"may sleep; kept awake for 2.0 s so far": {Seconds: 2},
+		"kept awake; for 0.5 s so far":           {Awake: true, Seconds: 0.5},
+		"may sleep, always: no driver":           {Reason: "no driver"},
+	} {
+		if got := processorText(&p); got != want {
+			t.Errorf("%+v: %q, want %q", p, got, want)
+		}
 	}
 }
 

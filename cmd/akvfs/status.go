@@ -165,6 +165,9 @@ func printStatus(w io.Writer, s daemon.Status) error {
 	if s.WritePolicy != "" && s.Stats != nil {
 		row("Journal", "%s", journalText(s))
 	}
+	if s.Processors != nil {
+		row("Processors", "%s", processorText(s.Processors))
+	}
 	if s.Stats != nil {
 		row("Integrity errors", "%d", s.Stats.IntegrityErrors)
 	}
@@ -187,6 +190,19 @@ func scrubText(s *daemon.ScrubStatus) string {
 		return text + "; by hand only"
 	}
 	return text + "; every " + s.Interval
+}
+
+// processorText tells whether processors are kept from deep sleep.
+func processorText(p *daemon.ProcessorStatus) string {
+	switch {
+	case p.Reason != "":
+		return "may sleep, always: " + p.Reason
+	case p.Awake:
+		return fmt.Sprintf("kept awake; for %.1f s so far", p.Seconds)
+	case p.Seconds > 0:
+		return fmt.Sprintf("may sleep; kept awake for %.1f s so far", p.Seconds)
+	}
+	return "may sleep"
 }
 
 // journalText tells how full the journal is, and how it is written.

@@ -64,6 +64,9 @@ type Config struct {
 	// BusyPoll is how long the next request of the kernel is looked for before a
 	// thread goes to sleep over it; 0: not at all.
 	BusyPoll time.Duration
+	// MaySleep lets processors sleep as deeply as they like while requests
+	// follow each other closely; else they are kept awake then.
+	MaySleep bool
 
 	KeyTimeout    time.Duration // of one attempt to reach a vault, retries included
 	CheckInterval time.Duration

@@ -13,6 +13,7 @@ import (
 	"github.com/akvfs/akvfs/fs/control"
 	"github.com/akvfs/akvfs/fs/fusefs"
 	"github.com/akvfs/akvfs/fs/store"
+	"github.com/akvfs/akvfs/fs/vigil"
 	"github.com/akvfs/akvfs/fs/volume"
 )
 
@@ -36,6 +37,8 @@ type Daemon struct {
 	scrubs  scrubber
 	socket  *control.Socket
 	control *control.Server
+	vigil   *vigil.Vigil // nil: processors are not kept awake, because of noVigil
+	noVigil string
 	server  *fusefs.Server
 	device  string // "major:minor" of the mount, as the mount table has it
 	started time.Time
@@ -79,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (_ *Daemon, err error) {
 		d.endAccounts("mount", err)
 	}()
 	for _, step := range []func(context.Context) error{
-		d.checkPaths, d.openStore, d.observe, d.recall, d.checkUnused, d.openKeys, d.openVolume, d.listen, d.serveMetrics, d.mount,
+		d.checkPaths, d.openStore, d.observe, d.recall, d.checkUnused, d.openKeys, d.openVolume, d.beginVigil, d.listen, d.serveMetrics, d.mount,
 	} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -187,6 +190,7 @@ func (d *Daemon) mount(context.Context) (err error) {
 		Extra:      d.cfg.KernelOptions,
 		DirectIO:   uncached(d.cfg.Uncached),
 		BusyPoll:   d.cfg.BusyPoll,
+		Vigil:      d.vigil,
 		Operations: &d.observed.ops,
 		Logger:     d.log,
 	})
@@ -245,6 +249,7 @@ func (d *Daemon) release() error {
 	if d.server != nil && d.device == "" { // mounted, but not up to serving
 		errs = append(errs, d.server.Unmount())
 	}
+	errs = append(errs, d.vigil.Close())
 	if d.volume != nil {
 		errs = append(errs, d.volume.Close())
 		d.noteSeen()

@@ -81,7 +81,7 @@ func (d *Daemon) Status() Status {
 		Backing: d.cfg.Backing, Mountpoint: d.cfg.Mountpoint,
 		Stopping: isClosed(d.stopping), Since: &since, PID: d.pid, Daemon: d.cfg.Version,
 		ReadOnly: d.cfg.ReadOnly, CheckInterval: short(d.cfg.CheckInterval), Grace: short(d.cfg.Grace),
-		Stats: &stats,
+		Stats: &stats, Processors: d.processors(),
 	}
 	if !d.cfg.ReadOnly {
 		s.WritePolicy = WriteFullData

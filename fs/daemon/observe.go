@@ -101,6 +101,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	s := d.Status()
 	m := metrics.Snapshot{
 		State: string(s.State), Mounted: d.started, Stats: *s.Stats, Alerts: s.Alerts,
+		Awake:             d.vigil.Stats().Total,
 		CredentialExpires: d.observed.assess.credentialExpires(),
 	}
 	for _, k := range s.AKIs {

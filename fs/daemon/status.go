@@ -54,6 +54,8 @@ type Status struct {
 	// is written home: WriteFullData always. "" if nothing is written.
 	WritePolicy string `json:"write_policy"`
 
+	Processors *ProcessorStatus `json:"processors"` // nil if unmounted
+
 	FrozenUntil *time.Time `json:"frozen_until"` // nil: it is not
 
 	Alerts []alert.Alert `json:"alerts"` // that fire; always empty if unmounted

@@ -13,6 +13,7 @@ import (
 
 	"github.com/akvfs/akvfs/fs/fuseloop"
 	"github.com/akvfs/akvfs/fs/meter"
+	"github.com/akvfs/akvfs/fs/vigil"
 )
 
 // TypeName is the subtype of a mount: the mount table shows fuse.akvfs.
@@ -38,6 +39,9 @@ type Options struct {
 	// BusyPoll is how long the next request is looked for before a thread goes
 	// to sleep over it, where it is likely to come at once. 0: not at all.
 	BusyPoll time.Duration
+	// Vigil keeps processors awake while requests follow each other closely.
+	// nil: they sleep whenever they may.
+	Vigil *vigil.Vigil
 	// Operations counts requests. nil: nothing is counted.
 	Operations *meter.Operations
 	// Debug logs every request, file names and all.
@@ -108,7 +112,7 @@ func MountFS(v Volume, mountpoint string, opts Options) (*Server, error) {
 	}
 	t := newTree(v, opts.Logger)
 	t.readOnly, t.directIO, t.ops = opts.ReadOnly, opts.DirectIO, opts.Operations
-	t.loop = fuseloop.New(fuseOptions(opts), opts.BusyPoll)
+	t.loop = fuseloop.New(fuseOptions(opts), opts.BusyPoll, opts.Vigil)
 	s := &Server{loop: t.loop, root: t.newNode(&root).(*dir), mountpoint: mountpoint, done: make(chan struct{})}
 	id := identity(&root)
 	negative := entryTimeout

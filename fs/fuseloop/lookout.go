@@ -13,10 +13,12 @@ import (
 // a commit does with WRITE and FSYNC, and to wake a thread takes longer than
 // that, in a virtual machine above all. It looks only while no request is being
 // served, so that it takes no processor away from one, one reader at a time, and
-// more and more seldom where nothing comes.
+// more and more seldom where nothing comes. Nor does it look while processors are
+// kept awake: they wake in no time then, and looking only takes one from others.
 type lookout struct {
 	patience time.Duration // how long it looks; 0: not at all
 	ready    func() bool   // whether there is a request
+	needless func() bool   // whether to wake takes no time
 	now      func() time.Time
 
 	open  atomic.Int32 // requests that have been read and not answered
@@ -28,13 +30,13 @@ type lookout struct {
 // mostVain bounds how seldom it looks: at 1 of 63 requests.
 const mostVain = 6
 
-func newLookout(patience time.Duration, ready func() bool) *lookout {
-	return &lookout{patience: patience, ready: ready, now: time.Now}
+func newLookout(patience time.Duration, ready, needless func() bool) *lookout {
+	return &lookout{patience: patience, ready: ready, needless: needless, now: time.Now}
 }
 
 // look returns when there is a request, or when it is time to sleep.
 func (l *lookout) look() {
-	if l.patience == 0 || l.open.Load() > 0 || !l.taken.CompareAndSwap(false, true) {
+	if l.patience == 0 || l.open.Load() > 0 || l.needless() || !l.taken.CompareAndSwap(false, true) {
 		return
 	}
 	defer l.taken.Store(false)

@@ -11,7 +11,7 @@ import (
 func watched(comesAfter time.Duration) (l *lookout, looks *int) {
 	var clock time.Time
 	looks = new(int)
-	l = newLookout(50*time.Microsecond, nil)
+	l = newLookout(50*time.Microsecond, nil, func() bool { return false })
 	l.now = func() time.Time { return clock }
 	begin := clock
 	l.ready = func() bool {
@@ -79,6 +79,11 @@ func TestLookoutWhileOthersWork(t *testing.T) {
 	}
 	if l.look(); *looks > 6 {
 		t.Errorf("looked %d times although a request was read", *looks)
+	}
+	l, looks = watched(0)
+	l.needless = func() bool { return true }
+	if l.look(); *looks != 0 {
+		t.Errorf("looked %d times while processors were kept awake", *looks)
 	}
 	l, looks = watched(0)
 	l.patience = 0

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/fs/vigil"
 )
 
 // Loop is one mount. It is made by New, and lives from Mount to the end of Serve.
@@ -28,6 +30,7 @@ type Loop struct {
 	closed  bool
 	ended   chan struct{} // closed when Serve is done
 
+	vigil   *vigil.Vigil // may be nil
 	lookout *lookout
 	buffers *buffers
 	pool    sync.Pool    // of *reader
@@ -40,18 +43,19 @@ type Loop struct {
 }
 
 // New is a loop that is not mounted yet. A reader looks for requests for up to
-// busyPoll before it sleeps; see lookout. Of opts it needs FsName, Name and
+// busyPoll before it sleeps, unless the vigil, which is told of each request,
+// keeps processors awake; see lookout. Of opts it needs FsName, Name and
 // MaxWrite; Options and AllowOther say how to mount, the rest, up to Debug,
 // what to agree on with the kernel. Without a Logger nothing is logged. The
 // file system is given to Mount, because it needs the loop itself: for
 // notifications, and for Postpone.
-func New(opts fuse.MountOptions, busyPoll time.Duration) *Loop {
+func New(opts fuse.MountOptions, busyPoll time.Duration, vigil *vigil.Vigil) *Loop {
 	if opts.Logger == nil {
 		opts.Logger = log.New(io.Discard, "", 0)
 	}
-	l := &Loop{opts: opts, log: opts.Logger, fd: -1, ended: make(chan struct{}), buffers: newBuffers(), spare: spareReaders()}
+	l := &Loop{opts: opts, log: opts.Logger, vigil: vigil, fd: -1, ended: make(chan struct{}), buffers: newBuffers(), spare: spareReaders()}
 	l.opts.DisableSplice = true // what we answer with is never a descriptor's data
-	l.lookout = newLookout(busyPoll, func() bool { return readable(l.fd) })
+	l.lookout = newLookout(busyPoll, func() bool { return readable(l.fd) }, vigil.Awake)
 	l.pool.New = func() any { return newReader() }
 	return l
 }
@@ -114,6 +118,7 @@ func (l *Loop) takeTurn(r *reader) {
 	if l.idle.Add(-1) == 0 && !enough {
 		l.another()
 	}
+	l.vigil.Came()
 	l.lookout.open.Add(1)
 	defer l.lookout.open.Add(-1)
 	r.turns.Add(1)

@@ -174,7 +174,7 @@ func unmounted(t *testing.T, change func(*fuse.MountOptions)) *mounted {
 	if change != nil {
 		change(&opts)
 	}
-	m := &mounted{T: t, Loop: New(opts, 50*time.Microsecond), dir: t.TempDir(), logs: logs}
+	m := &mounted{T: t, Loop: New(opts, 50*time.Microsecond, nil), dir: t.TempDir(), logs: logs}
 	m.fs = &files{RawFileSystem: fuse.NewDefaultRawFileSystem(), ended: make(chan struct{})}
 	m.watch()
 	return m

@@ -19,6 +19,7 @@ type described struct {
 	journalFrames, journalRecords, journalBytes             *prometheus.Desc
 	cacheHits, cacheMisses, integrity, writeFailures        *prometheus.Desc
 	scrubRunning, scrubRead, scrubFindings, scrubFinished   *prometheus.Desc
+	awake                                                   *prometheus.Desc
 	pending, openFiles, alertFiring, hookRuns, hooksDropped *prometheus.Desc
 }
 
@@ -63,6 +64,8 @@ func describe() described {
 		scrubRead:     d("scrub_read_bytes_total", "Bytes that scrubs have read."),
 		scrubFindings: d("scrub_findings", "What the last scrub has found to be damaged, and the one that runs."),
 		scrubFinished: d("scrub_finished_timestamp_seconds", "When a scrub came to its end last."),
+
+		awake: d("processors_awake_seconds_total", "For how long processors were kept from deep sleep because requests came thick and fast."),
 
 		alertFiring:  d("alert_firing", "1 while an alert fires, else 0.", "alert", "severity"),
 		hookRuns:     d("alert_hook_runs_total", "Runs of the on-alert command.", "result"),
@@ -141,6 +144,7 @@ func (c *collector) engine(out samples, s Snapshot) {
 	out.counter(c.scrubRead, s.Scrub.Read)
 	out.gauge(c.scrubFindings, float64(s.Scrub.Findings))
 	out.at(c.scrubFinished, s.Scrub.Finished)
+	out.seconds(c.awake, s.Awake)
 }
 
 func (c *collector) alerts(out samples, s Snapshot) {
@@ -166,6 +170,11 @@ func (s samples) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (s samples) counter(d *prometheus.Desc, n uint64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+// seconds is a counter of time.
+func (s samples) seconds(d *prometheus.Desc, t time.Duration) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, t.Seconds())
 }
 
 // at is the gauge of a time, if that is known.

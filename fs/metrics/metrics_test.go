@@ -38,6 +38,7 @@ func full() *Exporter {
 			Alerts:     []alert.Alert{{Name: alert.Integrity}},
 			Hook:       alert.HookStats{OK: 1, Failed: 2, TimedOut: 3, Dropped: 4},
 			Scrub:      Scrub{Running: true, Read: 7, Findings: 2, Finished: at},
+			Awake:      1500 * time.Millisecond,
 		}
 	})
 	e.Check("https://v/keys/k", "available", time.Second)

@@ -30,6 +30,7 @@ type Snapshot struct {
 	Alerts            []alert.Alert
 	Hook              alert.HookStats
 	Scrub             Scrub
+	Awake             time.Duration // that processors were kept awake
 }
 
 // Scrub tells of the reading and proving of everything there is.
