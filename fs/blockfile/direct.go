@@ -9,19 +9,29 @@ import (
 	"github.com/akvfs/akvfs/fs/journal"
 )
 
-// Blocks of a large write past the committed end of a file go home at once:
-// nothing durable lies there, so that only their entries need the journal.
+// Blocks of a large write go home at once where nothing durable lies: past the
+// committed end of a file, or in holes that were made by growing it. Only their
+// entries need the journal then.
 //
-// Until their commit, home is longer than any entry tells, which would look
-// like tampering after a crash. A record that repeats the committed size, the
-// intent, is durable before the first of them: recovery cuts the file by it.
-// It must stay in the journal until the commit, and a checkpoint wants it
-// gone, so that room for the commit is held from the intent on: commitDirect
-// never waits for room. No older record that takes blocks away may still be
-// needed, because recovery would repeat that too, after the blocks went home.
+// Until their commit, home has more than any entry tells, which would look like
+// tampering after a crash. So a record, the intent, is durable before the first
+// of them: one that repeats the committed size, by which recovery cuts off what
+// lies past that, and that lists the holes, to which recovery gives their zeros
+// back unless a later record has the block at home. It must stay in the journal
+// until the commit, and a checkpoint wants it gone, so that room for the commit
+// is held from the intent on: commitDirect never waits for room. No older record
+// that takes blocks away may still be needed, because recovery would repeat that
+// too, after the blocks went home.
 
 // directBlocks is from how many blocks on a write is large.
 const directBlocks = 64
+
+// intentBlocks is how many blocks of a hole an intent lists, if the journal is
+// large enough: one write of the journal for 16 MiB of a stream.
+const intentBlocks = 4096
+
+// span is a run of blocks, the one at end not among them.
+type span struct{ first, end int64 }
 
 // landing is a large write, encrypted before the lock is taken, so that
 // several writers encrypt at once.
@@ -61,7 +71,7 @@ func (f *File) writeDirect(l *landing, p []byte, off int64) (int, error) {
 	if l == nil || !f.mayGoDirect(p, off) {
 		return 0, nil
 	}
-	if err := f.guard(); err != nil || !f.intent {
+	if ok, err := f.guard(l.first, int64(len(l.entries))); err != nil || !ok {
 		return 0, err
 	}
 	done := 0
@@ -70,7 +80,7 @@ func (f *File) writeDirect(l *landing, p []byte, off int64) (int, error) {
 		n := min(len(l.entries)-done, int(format.GroupBlocks-first%format.GroupBlocks))
 		ct := l.run[done*format.BlockSize : (done+n)*format.BlockSize]
 		if err := writeRun(f.back, ct, format.BlockOffset(first)); err != nil {
-			f.oweEnd(err)
+			f.oweRun(first, int64(n), err)
 			return done * format.BlockSize, err
 		}
 		for i := range n {
@@ -85,7 +95,7 @@ func (f *File) writeDirect(l *landing, p []byte, off int64) (int, error) {
 // takes begins before the lock is taken, and other writers go on meanwhile.
 func (f *File) land(direct int) error {
 	most := f.env.Journal.MaxEntries()
-	if direct > most-2*spanBlocks {
+	if direct > most-min(2*spanBlocks, most/4) {
 		return f.CommitDirect()
 	}
 	if direct < most/2 || !f.landing.CompareAndSwap(false, true) {
@@ -102,12 +112,14 @@ func (f *File) land(direct int) error {
 // into something else.
 func (f *File) mayGoDirect(p []byte, off int64) bool {
 	first, n := off/format.BlockSize, int64(len(p)/format.BlockSize)
-	if off%format.BlockSize != 0 || n < directBlocks || first < format.Blocks(f.committed) ||
-		f.env.Journal.Freed() < f.cutTicket {
+	if off%format.BlockSize != 0 || n < directBlocks || f.env.Journal.Freed() < f.cutTicket {
 		return false
 	}
 	if len(f.direct)+int(n) > f.env.Journal.MaxEntries() {
 		return false
+	}
+	if first < format.Blocks(f.committed) {
+		return f.holes(first, n) == n
 	}
 	for b := first; b < first+n; b++ {
 		if _, ok := f.direct[b]; ok || f.dirty[b] != nil {
@@ -117,30 +129,114 @@ func (f *File) mayGoDirect(p []byte, off int64) bool {
 	return true
 }
 
-// guard makes name, header and the intent durable. With no room in the
-// journal it leaves intent false.
-func (f *File) guard() error {
-	if f.intent {
-		return nil
+// holes counts the blocks from first on, up to most, that are holes for readers
+// and at home, in a file whose last record knows of all of it. Called with mu
+// held.
+func (f *File) holes(first, most int64) int64 {
+	if f.size != f.committed {
+		return 0
+	}
+	b, end := first, min(first+most, format.Blocks(f.committed))
+	for b < end {
+		page, err := f.tagPage(format.Group(b))
+		if err != nil {
+			break
+		}
+		next := min(end, (format.Group(b)+1)*format.GroupBlocks)
+		for b < next && f.holeIn(page, b) {
+			b++
+		}
+		if b < next {
+			break
+		}
+	}
+	return max(b-first, 0)
+}
+
+// holeIn reports whether a block is a hole, by its group's tag page and by what
+// is newer than that.
+func (f *File) holeIn(page *format.TagPage, b int64) bool {
+	_, direct := f.direct[b]
+	return !direct && f.dirty[b] == nil && page.Entry(int(b%format.GroupBlocks)).Hole()
+}
+
+// guard makes name, header and an intent for n blocks durable, where they are
+// not. With no room in the journal it reports false.
+func (f *File) guard(first, n int64) (bool, error) {
+	inside := first < format.Blocks(f.committed)
+	if f.intent && (!inside || f.listed(first, n)) {
+		return true, nil
 	}
 	if err := f.SyncName(); err != nil {
-		return err
+		return false, err
 	}
-	room, held := journal.Room(0), journal.EntriesRoom(f.env.Journal.MaxEntries())
+	var holes []int64
+	if inside {
+		end := first + f.holes(first, max(n, f.comes(first)))
+		for b := first; b < end; b++ {
+			holes = append(holes, b)
+		}
+	}
+	return f.intend(holes)
+}
+
+// comes guesses how many blocks will be written from this one on: a writer that
+// goes on where others went home is taken to go on as far as it has come.
+func (f *File) comes(first int64) int64 {
+	if _, goesOn := f.direct[first-1]; !goesOn {
+		return 0
+	}
+	return min(intentBlocks, int64(f.env.Journal.MaxEntries()/8), int64(4*len(f.direct)))
+}
+
+// listed reports whether an intent lists these blocks.
+func (f *File) listed(first, n int64) bool {
+	for _, s := range f.cleared {
+		if s.first <= first && first+n <= s.end {
+			return true
+		}
+	}
+	return false
+}
+
+// intend makes an intent durable that lists these holes, which lie side by
+// side. The first one holds the room for their commit.
+func (f *File) intend(holes []int64) (bool, error) {
+	room, held := journal.EntriesRoom(len(holes)), 0
+	if !f.intent {
+		held = journal.EntriesRoom(f.env.Journal.MaxEntries())
+	}
 	if ok, err := f.env.Journal.TryReserve(room + held); err != nil || !ok {
-		return err
+		return false, err
+	}
+	r, err := f.intentOf(holes)
+	if err != nil {
+		f.env.Journal.Unreserve(room + held)
+		return false, err
 	}
 	f.markFirst()
-	f.held = held
-	r := f.newRecord(f.committed)
-	f.ticket = f.env.Journal.Submit(r, room)
+	f.held += held
+	f.send(r, room)
 	if err := f.env.Journal.Wait(f.ticket); err != nil {
-		return err
+		return false, err
+	}
+	if len(holes) > 0 {
+		f.cleared = append(f.cleared, span{holes[0], holes[len(holes)-1] + 1})
 	}
 	f.intent = true
 	f.unsynced.add()
 	f.forgetTime()
-	return nil
+	return true, nil
+}
+
+// intentOf is a record of holes that stay holes, and of the committed size.
+func (f *File) intentOf(holes []int64) (*journal.Record, error) {
+	if len(holes) == 0 {
+		return f.newRecord(f.committed), nil
+	}
+	return f.record(holes, func(b int64) journal.Block {
+		return journal.Block{Index: int(b % format.GroupBlocks)}
+	})
 }
 
 // CommitDirect submits what went home directly, without waiting for room in
@@ -164,7 +260,7 @@ func (f *File) commitDirect() error {
 		return err
 	}
 	f.send(r, f.held)
-	f.intent, f.held = false, 0
+	f.intent, f.held, f.cleared = false, 0, nil
 	return nil
 }
 

@@ -44,8 +44,9 @@ type File struct {
 	dirty     map[int64]*block
 	flight    map[int64]*sealed      // committed, not at home
 	lent      bool                   // an Away may have blocks of flight
-	direct    map[int64]format.Entry // at home, not committed: past the committed end
-	intent    bool                   // a record that recovery cuts the file by covers direct
+	direct    map[int64]format.Entry // at home, not committed; see direct.go
+	intent    bool                   // there is an intent, which stays until direct is committed
+	cleared   []span                 // holes that it lists
 	held      int                    // bytes of room in the journal for committing direct
 	cutTicket journal.Ticket         // older records may take blocks away again
 	pages     map[int64]*pinned
@@ -314,7 +315,7 @@ func (f *File) Close() error {
 	f.overdue = nil
 	if f.intent {
 		f.env.Journal.Unreserve(f.held)
-		f.intent = false
+		f.intent, f.cleared = false, nil
 	}
 	f.Paid(f.Unpaid()) // a checkpoint that has just found the file must leave it be
 	clear(f.pages)

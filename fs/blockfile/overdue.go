@@ -5,7 +5,7 @@ import (
 )
 
 // What a durable record takes away from the backing file may fail there, and so
-// may a large write past the committed end that has been done in part. Then the
+// may a large write that goes home directly and has been done in part. Then the
 // backing file has more than the records say: what is left would come back as
 // the content of a hole, or look like damage. Until it is gone the file takes
 // no change, holes are believed without a look at home, and the journal keeps
@@ -17,8 +17,14 @@ func (f *File) owe(do func() error, cause error) {
 	f.overdue, f.cause = append(f.overdue, do), cause
 }
 
-// oweEnd notes that home may have more than the file. Called with mu held.
-func (f *File) oweEnd(cause error) {
+// oweRun notes that home may have something of n blocks of one group that were
+// to go there directly: past the end of the file, or in holes. Called with mu
+// held.
+func (f *File) oweRun(first, n int64, cause error) {
+	if first < format.Blocks(f.committed) {
+		f.owe(func() error { return PunchHome(f.back, format.BlockOffset(first), n*format.BlockSize) }, cause)
+		return
+	}
 	f.owe(func() error { return CutHome(f.back, max(f.size, f.committed)) }, cause)
 }
 

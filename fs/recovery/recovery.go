@@ -69,8 +69,9 @@ func recoverFile(st store.FS, env *blockfile.Env, records []*journal.Record, rep
 	}
 	defer back.Close()
 	report.Files++
-	for _, r := range records {
-		n, err := apply(back, r)
+	last := landings(records)
+	for i, r := range records {
+		n, err := apply(back, r, func(group int64, index int) bool { return last.after(i, group, index) })
 		if err != nil {
 			return fmt.Errorf("recovering %q: %w", name, err)
 		}
@@ -174,8 +175,38 @@ func search(st store.FS, dir string, id format.FileID) (string, error) {
 	return "", nil
 }
 
+// landed tells, of blocks by group, which record is the last that has a block at
+// home: its index and one.
+type landed map[int64]*[format.GroupBlocks]int
+
+func landings(records []*journal.Record) landed {
+	last := landed{}
+	for i, r := range records {
+		for _, g := range r.Groups {
+			for _, b := range g.Blocks {
+				if !b.AtHome {
+					continue
+				}
+				if last[g.Number] == nil {
+					last[g.Number] = new([format.GroupBlocks]int)
+				}
+				last[g.Number][b.Index] = i + 1
+			}
+		}
+	}
+	return last
+}
+
+// after reports whether a record later than that of this index has the block at home.
+func (l landed) after(record int, group int64, index int) bool {
+	return l[group] != nil && l[group][index] > record+1
+}
+
 // apply does at home what one record says, and counts the blocks it wrote.
-func apply(back store.File, r *journal.Record) (int, error) {
+// lands tells of blocks that went home later, without data in the journal: what
+// is a hole in this record is none at home any more, as it was made sure to be
+// one before the block went there.
+func apply(back store.File, r *journal.Record, lands func(group int64, index int) bool) (int, error) {
 	if r.Cut != journal.NoCut {
 		if err := blockfile.CutHome(back, r.Cut); err != nil {
 			return 0, err
@@ -183,7 +214,7 @@ func apply(back store.File, r *journal.Record) (int, error) {
 	}
 	blocks := 0
 	for i := range r.Groups {
-		n, err := applyGroup(back, &r.Groups[i])
+		n, err := applyGroup(back, &r.Groups[i], lands)
 		if err != nil {
 			return blocks, err
 		}
@@ -218,33 +249,46 @@ func setSize(back store.File, size int64) error {
 	return back.Truncate(format.BackingSize(size))
 }
 
-func applyGroup(back store.File, g *journal.Group) (int, error) {
+func applyGroup(back store.File, g *journal.Group, lands func(group int64, index int) bool) (int, error) {
 	var page format.TagPage
 	if _, err := back.ReadAt(page[:], format.TagPageOffset(g.Number)); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
+	var holes []int64
 	for i := range g.Blocks {
 		b := &g.Blocks[i]
 		*page.Entry(b.Index) = b.Entry
 		off := format.BlockOffset(g.Number*format.GroupBlocks + int64(b.Index))
-		if err := applyBlock(back, b, off); err != nil {
-			return 0, err
+		switch {
+		case b.Data != nil:
+			if _, err := back.WriteAt(b.Data, off); err != nil {
+				return 0, err
+			}
+		case !b.AtHome && !lands(g.Number, b.Index):
+			holes = append(holes, off)
 		}
+	}
+	if err := punch(back, holes); err != nil {
+		return 0, err
 	}
 	*page.Trailer() = g.Trailer
 	_, err := back.WriteAt(page[:], format.TagPageOffset(g.Number))
 	return len(g.Blocks), err
 }
 
-func applyBlock(back store.File, b *journal.Block, off int64) error {
-	if b.AtHome {
-		return nil
+// punch makes zeros of the pages at these offsets, those side by side at once.
+func punch(back store.File, offs []int64) error {
+	for len(offs) > 0 {
+		n := 1
+		for n < len(offs) && offs[n] == offs[n-1]+format.PageSize {
+			n++
+		}
+		if err := blockfile.PunchHome(back, offs[0], int64(n)*format.PageSize); err != nil {
+			return err
+		}
+		offs = offs[n:]
 	}
-	if b.Data == nil {
-		return blockfile.PunchHome(back, off, format.BlockSize)
-	}
-	_, err := back.WriteAt(b.Data, off)
-	return err
+	return nil
 }
 
 // verify reads every block that the records touched.

@@ -182,7 +182,9 @@ func (h *history) step(r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	switch r.IntN(12) {
+	switch r.IntN(13) {
+	case 12:
+		return h.fill(r, f, file)
 	case 0, 1, 2, 3:
 		return h.write(r, f, file)
 	case 4, 5, 6:
@@ -257,6 +259,39 @@ func (h *history) resize(r *rand.Rand, f *versions, file *Handle) error {
 	f.now.resize(n)
 	f.changed()
 	return file.Truncate(int64(n))
+}
+
+// fill grows a file by a hole, and writes into that what is large enough to go
+// home at once: pieces side by side or apart, synced now and then.
+func (h *history) fill(r *rand.Rand, f *versions, file *Handle) error {
+	const piece = 70 * 4096
+	first := (len(f.now.data) + 4095) / 4096
+	f.now.resize(first*4096 + 4*piece + r.IntN(5000))
+	f.changed()
+	if err := file.Truncate(int64(len(f.now.data))); err != nil {
+		return err
+	}
+	if r.IntN(2) == 0 {
+		if err := h.v.Checkpoint(); err != nil {
+			return err
+		}
+	}
+	for range 1 + r.IntN(4) {
+		if err := eitherSync(r, file); err != nil {
+			return err
+		}
+		f.synced()
+		for range 1 + r.IntN(2) {
+			p := bytes.Repeat([]byte{byte(1 + r.IntN(255))}, piece)
+			off := first*4096 + r.IntN(4)*piece
+			f.now.write(p, off)
+			f.changed()
+			if _, err := file.WriteAt(p, int64(off)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // rename swaps a file's name with a second one of its own, "a" and "a2".

@@ -131,7 +131,9 @@ func (f *homeRun) play(v *Volume) {
 func (f *homeRun) step(r *rand.Rand, v *Volume, h *Handle, i int) error {
 	m, was := &f.now[i], f.synced[i]
 	f.synced[i] = false
-	switch r.IntN(8) {
+	switch r.IntN(9) {
+	case 8:
+		return f.fill(r, v, h, m)
 	case 7:
 		f.synced[i] = was
 		f.read(h, i)
@@ -161,6 +163,25 @@ func (f *homeRun) step(r *rand.Rand, v *Volume, h *Handle, i int) error {
 	m.write(p, off)
 	_, err := h.WriteAt(p, int64(off))
 	return err
+}
+
+// fill grows a file by a hole, and writes into that what goes home at once.
+func (f *homeRun) fill(r *rand.Rand, v *Volume, h *Handle, m *fileModel) error {
+	const piece = 70 * 4096
+	first := (len(m.data) + 4095) / 4096
+	m.resize(first*4096 + 4*piece)
+	if err := errors.Join(h.Truncate(int64(len(m.data))), h.Sync(true), v.Checkpoint()); err != nil {
+		return err
+	}
+	for range 1 + r.IntN(3) {
+		p := bytes.Repeat([]byte{byte(1 + r.IntN(255))}, piece)
+		off := first*4096 + r.IntN(4)*piece
+		m.write(p, off)
+		if _, err := h.WriteAt(p, int64(off)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // verify wants every byte of every file to be readable, and to be as the model

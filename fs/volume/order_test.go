@@ -2,9 +2,13 @@ package volume
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/akvfs/akvfs/fs/store"
 )
@@ -100,6 +104,156 @@ func TestOrderLargeWriteAfterCut(t *testing.T) {
 	s.cut(func(v *Volume) { must(t, readBack(v, "f", blocksOf('b', 100))) })
 }
 
+// large is a file of 400 blocks: a hole but for the first one, at home, so that a
+// large write into it goes home at once.
+func (s *scene) large(name string) (*Handle, []byte) {
+	s.t.Helper()
+	h := s.open(name)
+	s.put(h, blocksOf('a', 1))
+	must(s.t, h.Truncate(400*4096))
+	must(s.t, h.Sync(true))
+	must(s.t, s.v.Checkpoint())
+	return h, append(blocksOf('a', 1), blocksOf(0, 399)...)
+}
+
+// writeAt writes blocks, and into what the file is to be.
+func (s *scene) writeAt(h *Handle, want []byte, block int, data []byte) {
+	s.t.Helper()
+	copy(want[block*4096:], data)
+	_, err := h.WriteAt(data, int64(block)*4096)
+	must(s.t, err)
+}
+
+// journaled counts the bytes that the journal gets meanwhile.
+func (s *scene) journaled(do func()) uint64 {
+	before := s.v.Stats().Journal.Bytes
+	do()
+	return s.v.Stats().Journal.Bytes - before
+}
+
+// TestOrderLargeWriteIntoHole: a large write into a hole goes home once, and
+// outlives a cut when it was synced, although a needed record lists the hole; so
+// does what is done to it afterwards.
+func TestOrderLargeWriteIntoHole(t *testing.T) {
+	for name, then := range map[string]func(s *scene, h *Handle, want []byte){
+		"synced": func(*scene, *Handle, []byte) {},
+		"written over": func(s *scene, h *Handle, want []byte) {
+			s.writeAt(h, want, 150, blocksOf('d', 1))
+			must(s.t, h.Sync(true))
+		},
+		"punched": func(s *scene, h *Handle, want []byte) {
+			must(s.t, h.Allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 120*4096, 100*4096))
+			copy(want[120*4096:], blocksOf(0, 100))
+		},
+		"at home": func(s *scene, _ *Handle, _ []byte) { must(s.t, s.v.Checkpoint()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			h, want := s.large("f")
+			n := s.journaled(func() {
+				s.writeAt(h, want, 100, blocksOf('b', 100))
+				s.writeAt(h, want, 200, blocksOf('c', 100))
+				must(t, h.Sync(true))
+			})
+			if n > 100*4096 {
+				t.Errorf("200 blocks written into a hole took %d bytes of the journal", n)
+			}
+			then(s, h, want)
+			must(t, readBack(s.v, "f", want))
+			s.cut(func(v *Volume) { must(t, readBack(v, "f", want)) })
+		})
+	}
+}
+
+// TestOrderHoleNotSynced: of large writes into a hole that nobody has synced,
+// each block is there or zeros.
+func TestOrderHoleNotSynced(t *testing.T) {
+	s := newScene(t)
+	h, want := s.large("f")
+	before := bytes.Clone(want)
+	s.writeAt(h, want, 100, blocksOf('b', 70))
+	s.writeAt(h, want, 300, blocksOf('c', 70))
+	s.cut(func(v *Volume) { eachBlock(t, v, "f", before, want) })
+}
+
+// TestOrderNewNotSynced: of a large write into a new file that nobody has
+// synced, each block is there or the file ends before it.
+func TestOrderNewNotSynced(t *testing.T) {
+	s := newScene(t)
+	h := s.open("f")
+	must(t, s.v.SyncDir("."))
+	_, err := h.WriteAt(blocksOf('b', 100), 0)
+	must(t, err)
+	s.cut(func(v *Volume) {
+		h, err := v.OpenFile("f", os.O_RDONLY, 0, Owner{})
+		must(t, err)
+		defer h.Close()
+		got, err := io.ReadAll(io.NewSectionReader(h, 0, 1<<30))
+		must(t, err)
+		if !bytes.Equal(got, blocksOf('b', 100)[:len(got)]) {
+			t.Fatalf("%d bytes of something else", len(got))
+		}
+	})
+}
+
+// TestOrderLargeWriteFails: a large write that fails at home, and has been done
+// there all the same, leaves the hole one that it went into, now and at the next
+// mount, and nothing behind the end.
+func TestOrderLargeWriteFails(t *testing.T) {
+	for name, size := range map[string]int{"into a hole": 400, "past the end": 1} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			h, want := s.large("f")
+			must(t, h.Truncate(int64(size)*4096))
+			must(t, s.v.Checkpoint())
+			s.failWrite(h, blocksOf('b', 100), 101)
+			must(t, h.Truncate(400*4096))
+			must(t, readBack(s.v, "f", want))
+			s.writeAt(h, want, 300, blocksOf('c', 1))
+			must(t, h.Sync(true))
+			must(t, readBack(s.v, "f", want))
+			must(t, errors.Join(h.Close(), s.v.Close()))
+			s.v = open(t, s.st, s.keys)
+			must(t, readBack(s.v, "f", want))
+			if n := s.v.Stats().IntegrityErrors; n > 0 {
+				t.Errorf("%d integrity errors", n)
+			}
+		})
+	}
+}
+
+// failWrite has a large write fail at home after it has been done there.
+func (s *scene) failWrite(h *Handle, data []byte, block int64) {
+	s.t.Helper()
+	var once atomic.Bool
+	s.st.SetHook(func(op store.Op) error {
+		if op.Kind == store.OpWrite && op.Len >= 64<<10 && once.CompareAndSwap(false, true) {
+			return store.Late(unix.EIO)
+		}
+		return nil
+	})
+	defer s.st.SetHook(nil)
+	if _, err := h.WriteAt(data, block*4096); !errors.Is(err, unix.EIO) || !once.Load() {
+		s.t.Fatalf("a write that failed at home: %v", err)
+	}
+}
+
+// eachBlock wants each block of a file as in one of two contents.
+func eachBlock(t *testing.T, v *Volume, name string, one, other []byte) {
+	t.Helper()
+	h, err := v.OpenFile(name, os.O_RDONLY, 0, Owner{})
+	must(t, err)
+	defer h.Close()
+	got := make([]byte, len(one))
+	_, err = h.ReadAt(got, 0)
+	must(t, err)
+	for off := 0; off < len(got); off += 4096 {
+		if b := got[off : off+4096]; !bytes.Equal(b, one[off:off+4096]) && !bytes.Equal(b, other[off:off+4096]) {
+			t.Fatalf("block %d is neither", off/4096)
+		}
+	}
+}
+
 // TestOrderLargeOverwrite: a large write over what is durable, and not synced,
 // leaves every block old or new.
 func TestOrderLargeOverwrite(t *testing.T) {
@@ -109,19 +263,7 @@ func TestOrderLargeOverwrite(t *testing.T) {
 	must(t, s.v.Checkpoint())
 	_, err := h.WriteAt(blocksOf('b', 100), 0)
 	must(t, err)
-	s.cut(func(v *Volume) {
-		h, err := v.OpenFile("f", os.O_RDONLY, 0, Owner{})
-		must(t, err)
-		defer h.Close()
-		got := make([]byte, 100*4096)
-		_, err = h.ReadAt(got, 0)
-		must(t, err)
-		for off := 0; off < len(got); off += 4096 {
-			if b := got[off : off+4096]; !bytes.Equal(b, blocksOf('a', 1)) && !bytes.Equal(b, blocksOf('b', 1)) {
-				t.Fatalf("block %d is neither", off/4096)
-			}
-		}
-	})
+	s.cut(func(v *Volume) { eachBlock(t, v, "f", blocksOf('a', 100), blocksOf('b', 100)) })
 }
 
 // TestOrderRenameThenSync: a sync after a rename makes the new name durable.

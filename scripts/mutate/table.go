@@ -69,19 +69,39 @@ var mutations = []mutation{
 	},
 	{
 		rule: "the intent is durable before the first block that goes home directly", file: "fs/blockfile/direct.go",
-		old: "	if err := f.env.Journal.Wait(f.ticket); err != nil {\n		return err\n	}\n	f.intent = true", new: "	f.intent = true", pkg: volumePkg, run: crashes,
+		old: "	if err := f.env.Journal.Wait(f.ticket); err != nil {\n		return false, err\n	}\n	if len(holes)", new: "	if len(holes)", pkg: volumePkg, run: crashes,
 	},
 	{
 		rule: "name and header are durable before a block goes home directly", file: "fs/blockfile/direct.go",
-		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+		old: "	if err := f.SyncName(); err != nil {\n		return false, err\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "no block goes home directly while a record is needed that may take it away", file: "fs/blockfile/direct.go",
-		old: " ||\n		f.env.Journal.Freed() < f.cutTicket {", new: " {", pkg: volumePkg, run: crashes,
+		old: " || f.env.Journal.Freed() < f.cutTicket {", new: " {", pkg: volumePkg, run: crashes,
 	},
 	{
-		rule: "only what lies past the committed end goes home directly", file: "fs/blockfile/direct.go",
-		old: "first < format.Blocks(f.committed) ||", new: "first < 0 ||", pkg: volumePkg, run: crashes,
+		rule: "only what lies past the committed end or in a hole goes home directly", file: "fs/blockfile/direct.go",
+		old: "return f.holes(first, n) == n", new: "return f.size == f.committed", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "an intent lists the holes that a large write goes into", file: "fs/blockfile/direct.go",
+		old: "(!inside || f.listed(first, n))", new: "true", pkg: volumePkg, run: "TestOrder",
+	},
+	{
+		rule: "the first intent lists holes, too", file: "fs/blockfile/direct.go",
+		old: "	if inside {\n		end :=", new: "	if false {\n		end :=", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "recovery makes no hole of a block that went home later", file: "fs/recovery/recovery.go",
+		old: "case !b.AtHome && !lands(g.Number, b.Index):", new: "case !b.AtHome:", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "recovery gives a hole its zeros that a write may have gone into", file: "fs/recovery/recovery.go",
+		old: "	if err := punch(back, holes); err != nil {\n		return 0, err\n	}\n", new: "	_ = punch\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "what a large write into a hole that failed has left is owed", file: "fs/blockfile/overdue.go",
+		old: "f.owe(func() error { return PunchHome(f.back, format.BlockOffset(first), n*format.BlockSize) }, cause)", new: "_ = cause", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "a truncate or punch is in the journal before it is done at home", file: "fs/blockfile/shrink.go",
@@ -113,7 +133,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "what a large write that failed has left at home is owed, too", file: "fs/blockfile/direct.go",
-		old: "			f.oweEnd(err)\n", new: "", pkg: volumePkg, run: faults,
+		old: "			f.oweRun(first, int64(n), err)\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "a file that owes something takes no change, and its holes are zeros", file: "fs/blockfile/overdue.go",
