@@ -26,6 +26,8 @@ type params struct {
 	SnapshotMiB   int `json:"snapshot_mib"`
 	SnapshotFiles int `json:"snapshot_files"`
 	ListFiles     int `json:"list_files"`
+	// Awake: processors are kept from deep sleep whatever runs.
+	Awake bool `json:"awake"`
 }
 
 // sample is one figure.

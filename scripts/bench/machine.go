@@ -51,6 +51,19 @@ func describe(dir string) machine {
 	return m
 }
 
+// keepAwake keeps processors from deep sleep until sleep is called.
+func keepAwake() (sleep func() error, err error) {
+	f, err := os.OpenFile("/dev/cpu_dma_latency", os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("-awake: %w", err)
+	}
+	if _, err := f.Write(make([]byte, 4)); err != nil { // no time at all to wake
+		_ = f.Close()
+		return nil, fmt.Errorf("-awake: %w", err)
+	}
+	return f.Close, nil
+}
+
 // field finds "name: value" or "name=value" in a file.
 func field(path, name string) string {
 	data, err := os.ReadFile(path)

@@ -72,6 +72,7 @@ func parse(args []string) (*config, error) {
 	f.IntVar(&c.params.SnapshotMiB, "snapshot", 0, "size of the volume that snapshots are taken of, in MiB (1024; quick: 256)")
 	f.IntVar(&c.params.SnapshotFiles, "snapshot-files", 1000, "files in it")
 	f.IntVar(&c.params.ListFiles, "list", 0, "files to list (100000; quick: 10000)")
+	f.BoolVar(&c.params.Awake, "awake", false, "keep processors from deep sleep for all file systems alike, as akvfs does for itself")
 	f.StringVar(&c.out, "out", "build/bench.json", "where the JSON goes")
 	f.StringVar(&c.dir, "dir", "/var/tmp", "work directory, on the disk to measure")
 	f.StringVar(&c.disk, "disk", "host", "host: the work directory's own file system; ext4 or xfs: a fresh one on a loop device in it")
@@ -154,6 +155,13 @@ func run(ctx context.Context, c *config) (err error) {
 		}
 		defer disk.Close() // the work directory's clean-up tells of failures
 		base = disk.Dir
+	}
+	if c.params.Awake {
+		sleep, err := keepAwake()
+		if err != nil {
+			return err
+		}
+		defer sleep()
 	}
 	report := newReport(c, describe(base))
 	if err := measure(ctx, c, base, work.Path, report); err != nil {

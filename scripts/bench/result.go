@@ -48,6 +48,14 @@ func newReport(c *config, m machine) *report {
 		Options: c.mountOptions, Systems: c.systems}
 }
 
+// awake is a sentence on it for the head of a table.
+func (p params) awake() string {
+	if p.Awake {
+		return " Processors were kept awake throughout."
+	}
+	return ""
+}
+
 // add notes what a load measured, or that it failed: a peer that fails is no
 // reason to lose the rest.
 func (r *report) add(system, load string, samples []sample, err error) {
@@ -130,7 +138,7 @@ func (r *report) write(path string) error {
 // table is Markdown: rates and latencies first, then memory.
 func (r *report) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s. Rounds: %d; medians, in parentheses lowest to highest. %s\n\n", r.Machine, r.Rounds, r.Started.Format("2006-01-02"))
+	fmt.Fprintf(&b, "\n%s. Rounds: %d; medians, in parentheses lowest to highest.%s %s\n\n", r.Machine, r.Rounds, r.Parameters.awake(), r.Started.Format("2006-01-02"))
 	ratios := r.ratios()
 	fmt.Fprintf(&b, "| load | unit | %s |\n", strings.Join(slices.Concat(r.headings(), ratios), " | "))
 	fmt.Fprintf(&b, "|---|---|%s\n", strings.Repeat("--:|", len(r.Systems)+len(ratios)))
