@@ -77,6 +77,15 @@ type File struct {
 // older part is being paid is not taken for paid.
 type debt struct{ owed, paid atomic.Uint64 }
 
+// incur does what is to be made durable. It is owed while it is being done, and
+// anew when it is done: a sync of the whole store, which waits for nobody, may
+// have begun in between, and covers it in part.
+func (d *debt) incur(do func() error) error {
+	d.add()
+	defer d.add()
+	return do()
+}
+
 func (d *debt) add()               { d.owed.Add(1) }
 func (d *debt) due() bool          { return d.paid.Load() < d.owed.Load() }
 func (d *debt) amount() uint64     { return d.owed.Load() }
@@ -175,15 +184,22 @@ func (f *File) ensureHeader() error {
 		return err
 	}
 	h.Slots[0] = format.Slot{Sequence: 1, MasterKey: master, Wrapped: [format.WrappedKeySize]byte(wrapped)}
-	f.fresh.add()
-	f.unsynced.add()
-	if _, err := f.back.WriteAt(h.Encode()[:], 0); err != nil {
+	if err := f.writeHeader(h); err != nil {
 		key.Destroy()
 		return err
 	}
 	f.id = h.ID
 	f.cipher, err = crypto.NewBlockCipher(key)
 	return err
+}
+
+func (f *File) writeHeader(h *format.Header) error {
+	return f.fresh.incur(func() error {
+		return f.unsynced.incur(func() error {
+			_, err := f.back.WriteAt(h.Encode()[:], 0)
+			return err
+		})
+	})
 }
 
 // damage reports an integrity error and returns it.

@@ -63,8 +63,7 @@ func (f *File) writeback() error {
 	if err := f.SyncName(); err != nil {
 		return err
 	}
-	f.unsynced.add()
-	if err := f.bringHome(w); err != nil {
+	if err := f.unsynced.incur(func() error { return f.bringHome(w) }); err != nil {
 		return err
 	}
 	f.arrived(w)
