@@ -50,7 +50,7 @@ type File struct {
 	cutTicket journal.Ticket         // older records may take blocks away again
 	pages     map[int64]*pinned
 	ticket    journal.Ticket // last record
-	version   uint64         // for cached pages
+	cached    uint64         // the File in the keys of cached pages
 	mtime     time.Time      // see times.go
 	saved     time.Time      // mtime as the backing file has it; zero: unknown
 	logged    time.Time      // mtime as of the last record
@@ -122,7 +122,7 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 
 func newFile(env *Env, back store.File, path string) *File {
 	return &File{
-		env: env, back: back, path: path, version: env.seq.Add(1),
+		env: env, back: back, path: path, cached: env.files.Add(1),
 		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
 		direct: map[int64]format.Entry{},
 	}

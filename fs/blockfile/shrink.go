@@ -203,7 +203,6 @@ func (f *File) cut(size int64) (*journal.Record, func() error, error) {
 	}
 	f.drop(format.Blocks(size))
 	f.forgetPages()
-	f.version = f.env.seq.Add(1)
 	f.committed = min(f.committed, size) // groups past the end are gone
 	f.size = size
 	f.stamp(time.Now())

@@ -182,7 +182,7 @@ func (f *File) arrived(w *work) {
 	for g, p := range w.pages {
 		if now := f.pages[g]; now != nil && now.ticket == p.ticket {
 			delete(f.pages, g)
-			f.env.pages.Add(pageKey{f.version, g}, &p.page)
+			f.env.pages.Add(pageKey{f.cached, g}, &p.page)
 		}
 	}
 }

@@ -93,7 +93,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "cached tag pages are dropped when a file loses blocks", file: "fs/blockfile/shrink.go",
-		old: "	f.version = f.env.seq.Add(1)\n", new: "", pkg: volumePkg, run: "TestOrder",
+		old: "	f.forgetPages()\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "a file is settled before it is renamed", file: "fs/volume/tree.go",
