@@ -36,8 +36,8 @@ type Env struct {
 	pages   *lru.Cache[pageKey, *format.TagPage]
 	hits    atomic.Uint64
 	misses  atomic.Uint64
-	pending atomic.Int64 // bytes of dirty blocks and blocks in flight, of all files
-	seq     atomic.Uint64
+	pending atomic.Int64  // bytes of dirty blocks and blocks in flight, of all files
+	files   atomic.Uint64 // Files made so far
 }
 
 func (e *Env) maxSize() int64 {
@@ -87,11 +87,10 @@ func (e *Env) PageCache() (hits, misses uint64) { return e.hits.Load(), e.misses
 // Pending is how many bytes wait in memory, dirty or in flight.
 func (e *Env) Pending() int64 { return e.pending.Load() }
 
-// pageKey names a verified tag page. version changes whenever a file loses
-// blocks, which makes its older cached pages unreachable.
+// pageKey names a verified tag page of a File.
 type pageKey struct {
-	version uint64
-	group   int64
+	file  uint64
+	group int64
 }
 
 // IntegrityError says that what lies in the backing file is not what was

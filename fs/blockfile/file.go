@@ -51,7 +51,7 @@ type File struct {
 	cutTicket journal.Ticket         // older records may take blocks away again
 	pages     map[int64]*pinned
 	ticket    journal.Ticket // last record
-	version   uint64         // for cached pages
+	cached    uint64         // the File in the keys of cached pages
 	mtime     time.Time      // see times.go
 	saved     time.Time      // mtime as the backing file has it; zero: unknown
 	logged    time.Time      // mtime as of the last record
@@ -77,6 +77,15 @@ type File struct {
 // debt counts what has to be made durable, so that what is added while an
 // older part is being paid is not taken for paid.
 type debt struct{ owed, paid atomic.Uint64 }
+
+// incur does what is to be made durable. It is owed while it is being done, and
+// anew when it is done: a sync of the whole store, which waits for nobody, may
+// have begun in between, and covers it in part.
+func (d *debt) incur(do func() error) error {
+	d.add()
+	defer d.add()
+	return do()
+}
 
 func (d *debt) add()               { d.owed.Add(1) }
 func (d *debt) due() bool          { return d.paid.Load() < d.owed.Load() }
@@ -114,7 +123,7 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 
 func newFile(env *Env, back store.File, path string) *File {
 	return &File{
-		env: env, back: back, path: path, version: env.seq.Add(1),
+		env: env, back: back, path: path, cached: env.files.Add(1),
 		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
 		direct: map[int64]format.Entry{},
 	}
@@ -176,15 +185,22 @@ func (f *File) ensureHeader() error {
 		return err
 	}
 	h.Slots[0] = format.Slot{Sequence: 1, MasterKey: master, Wrapped: [format.WrappedKeySize]byte(wrapped)}
-	f.fresh.add()
-	f.unsynced.add()
-	if _, err := f.back.WriteAt(h.Encode()[:], 0); err != nil {
+	if err := f.writeHeader(h); err != nil {
 		key.Destroy()
 		return err
 	}
 	f.id = h.ID
 	f.cipher, err = crypto.NewBlockCipher(key)
 	return err
+}
+
+func (f *File) writeHeader(h *format.Header) error {
+	return f.fresh.incur(func() error {
+		return f.unsynced.incur(func() error {
+			_, err := f.back.WriteAt(h.Encode()[:], 0)
+			return err
+		})
+	})
 }
 
 // damage reports an integrity error and returns it.

@@ -63,9 +63,8 @@ func (f *File) settleOverdue() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.overdue) > 0 {
-		f.unsynced.add()
 		f.forgetTime()
-		if err := f.overdue[0](); err != nil {
+		if err := f.unsynced.incur(f.overdue[0]); err != nil {
 			f.cause = err
 			return err
 		}

@@ -177,8 +177,7 @@ func (f *File) tryGiveUp(change func() (*journal.Record, func() error, error), r
 	if err := f.env.Journal.Wait(f.ticket); err != nil {
 		return true, err
 	}
-	f.unsynced.add()
-	if err := atHome(); err != nil {
+	if err := f.unsynced.incur(atHome); err != nil {
 		f.owe(atHome, err) // it is durable all the same
 	}
 	return true, nil
@@ -204,7 +203,6 @@ func (f *File) cut(size int64) (*journal.Record, func() error, error) {
 	}
 	f.drop(format.Blocks(size))
 	f.forgetPages()
-	f.version = f.env.seq.Add(1)
 	f.committed = min(f.committed, size) // groups past the end are gone
 	f.size = size
 	f.stamp(time.Now())

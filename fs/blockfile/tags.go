@@ -41,7 +41,7 @@ func (f *File) knownPage(group int64) *format.TagPage {
 	if group > format.LastGroup(f.committed) {
 		return &emptyPage
 	}
-	return f.env.cachedPage(pageKey{f.version, group})
+	return f.env.cachedPage(pageKey{f.cached, group})
 }
 
 // learn verifies a page from home and remembers it.
@@ -49,24 +49,26 @@ func (f *File) learn(group int64, p *format.TagPage) (*format.TagPage, error) {
 	if err := f.verifyPage(group, p); err != nil {
 		return nil, err
 	}
-	f.env.pages.Add(pageKey{f.version, group}, p)
+	f.env.pages.Add(pageKey{f.cached, group}, p)
 	return p, nil
 }
 
-// forgetPages takes the file's pages from the cache, since nothing will ask for
-// this version of them again. Called with mu held.
+// forgetPages takes the file's pages from the cache, before it is closed or its
+// committed end falls: a group that is gone may come again as a hole. Pages are
+// added with mu held, none of a group past that end but empty ones. Called with
+// mu held.
 func (f *File) forgetPages() {
 	groups := format.LastGroup(f.committed) + 1
 	if groups > int64(f.env.pages.Len()) {
 		for _, key := range f.env.pages.Keys() {
-			if key.version == f.version {
+			if key.file == f.cached {
 				f.env.pages.Remove(key)
 			}
 		}
 		return
 	}
 	for group := range groups {
-		f.env.pages.Remove(pageKey{f.version, group})
+		f.env.pages.Remove(pageKey{f.cached, group})
 	}
 }
 

@@ -63,8 +63,7 @@ func (f *File) writeback() error {
 	if err := f.SyncName(); err != nil {
 		return err
 	}
-	f.unsynced.add()
-	if err := f.bringHome(w); err != nil {
+	if err := f.unsynced.incur(func() error { return f.bringHome(w) }); err != nil {
 		return err
 	}
 	f.arrived(w)
@@ -183,7 +182,7 @@ func (f *File) arrived(w *work) {
 	for g, p := range w.pages {
 		if now := f.pages[g]; now != nil && now.ticket == p.ticket {
 			delete(f.pages, g)
-			f.env.pages.Add(pageKey{f.version, g}, &p.page)
+			f.env.pages.Add(pageKey{f.cached, g}, &p.page)
 		}
 	}
 }

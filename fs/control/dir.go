@@ -13,8 +13,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/internal/replace"
 )
 
 const (
@@ -182,7 +183,7 @@ func (s *Socket) publish(record Record) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(base+recordSuffix, append(data, '\n'), recordMode, renameio.IgnoreUmask())
+	return replace.File(base+recordSuffix, append(data, '\n'), recordMode)
 }
 
 // Close stops listening and removes socket and record.

@@ -114,7 +114,7 @@ func TestEntriesLeavesOutNonsense(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"nonsense.json": "{", "newer.json": `{"v":9}`, ".hidden.json": "{}", "other.txt": "x",
+		"nonsense.json": "{", "newer.json": `{"v":9}`, ".hidden.json": "{}", "other.txt": "x", ".left.json3184370505918273645": "",
 		"relative.json": `{"v":1,"pid":1,"backing":"a","mountpoint":"/b"}`,
 		"good.json":     `{"v":1,"pid":1,"backing":"/a","mountpoint":"/b","volume":"id","colour":"red"}`,
 	} {

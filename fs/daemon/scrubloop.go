@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/akvfs/akvfs/fs/fsck"
 	"github.com/akvfs/akvfs/fs/volume"
+	"github.com/akvfs/akvfs/internal/replace"
 )
 
 // scrubState is what is kept of a volume's scrubs from mount to mount. Paths
@@ -85,10 +84,10 @@ func (d *Daemon) keepScrub(k scrubState) {
 	}
 	data, err := json.MarshalIndent(k, "", "  ")
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
+		err = replace.Dir(filepath.Dir(path))
 	}
 	if err == nil {
-		err = renameio.WriteFile(path, append(data, '\n'), 0o600)
+		err = replace.File(path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		d.log.Warn("how far the scrub is cannot be kept", "file", path, "error", err)

@@ -16,6 +16,9 @@
 //     a volume that was restored elsewhere has the same ID, and a Record of its
 //     own. Where there is none, whatever is found is taken.
 //   - A Record is replaced atomically, and only ever raised, except by Reset.
+//   - What Raise, Reset and Forget have done is durable when they return: a
+//     power cut makes nothing forgotten that was seen, and takes back nothing
+//     that somebody has said.
 //
 // A Record that cannot be read or written is the caller's to tell of; it is no
 // reason to refuse a volume. The package never looks into a volume.

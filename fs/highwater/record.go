@@ -12,9 +12,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/internal/replace"
 )
 
 const (
@@ -38,7 +39,7 @@ type Record struct {
 	path    string
 	volume  uuid.UUID
 	backing string
-	written *Mark // nil: not known
+	written *Mark // by this Record, durably; nil: nothing was
 }
 
 // ErrRecord says that a record is not one, or is of another volume.
@@ -68,7 +69,6 @@ func (r *Record) Read() (Mark, error) {
 	if err != nil || d.Volume != r.volume || d.Backing != r.backing {
 		return Mark{}, fmt.Errorf("%s: %w", r.path, ErrRecord)
 	}
-	r.written = &d.Mark
 	return d.Mark, nil
 }
 
@@ -98,21 +98,23 @@ func parse(data []byte) (d document, err error) {
 }
 
 // Raise records a Mark of what is durable in the volume, as far as it is higher
-// than what is recorded; a record that cannot be read is replaced.
+// than what is recorded; a record that cannot be read is replaced. What is
+// merely found to be recorded is written again, since it may not be durable.
 func (r *Record) Raise(to Mark) error {
-	if r.written == nil {
-		if _, err := r.Read(); err != nil && !errors.Is(err, ErrRecord) {
-			return err
-		}
-	}
-	old := Mark{}
 	if r.written != nil {
-		old = *r.written
+		if to = r.written.raised(to); to == *r.written {
+			return nil
+		}
+		return r.write(to)
 	}
-	if old.raised(to) == old {
+	old, err := r.Read()
+	if err != nil && !errors.Is(err, ErrRecord) {
+		return err
+	}
+	if to = old.raised(to); to == (Mark{}) {
 		return nil
 	}
-	return r.write(old.raised(to))
+	return r.write(to)
 }
 
 // Reset records a Mark that may be lower than what is recorded: somebody says
@@ -122,10 +124,7 @@ func (r *Record) Reset(to Mark) error { return r.write(to) }
 // Forget removes the record, for a volume that is made anew in its place.
 func (r *Record) Forget() error {
 	r.written = nil
-	if err := os.Remove(r.path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return replace.Remove(r.path)
 }
 
 func (r *Record) write(m Mark) error {
@@ -133,10 +132,10 @@ func (r *Record) write(m Mark) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(r.path), 0o700); err != nil {
+	if err := replace.Dir(filepath.Dir(r.path)); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(r.path, append(data, '\n'), 0o600, renameio.IgnoreUmask()); err != nil {
+	if err := replace.File(r.path, append(data, '\n'), 0o600); err != nil {
 		return err
 	}
 	r.written = &m

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -54,6 +55,54 @@ func TestRecord(t *testing.T) {
 	wantMark(t, r, Mark{})
 	must(t, r.Raise(Mark{Keyring: 1}))
 	wantMark(t, r, Mark{Keyring: 1})
+}
+
+// TestFoundIsWrittenAgain: what is found on record may not be durable, and is
+// written once more; what this Record has written is not.
+func TestFoundIsWrittenAgain(t *testing.T) {
+	dir := t.TempDir()
+	must(t, At(dir, testVolume, "/data/enc").Raise(Mark{Journal: 5})) // by a daemon that was killed, for all we know
+	r := At(dir, testVolume, "/data/enc")
+	for _, again := range []bool{true, false} {
+		before, err := os.Stat(r.Path())
+		must(t, err)
+		must(t, r.Raise(Mark{Journal: 4}))
+		after, err := os.Stat(r.Path())
+		must(t, err)
+		if os.SameFile(before, after) == again {
+			t.Errorf("written: %v, want %v", !again, again)
+		}
+		wantMark(t, r, Mark{Journal: 5})
+	}
+}
+
+// TestNotDurable: a directory that its user can write to and not open takes a
+// record, and does not make it durable: that is an error.
+func TestNotDurable(t *testing.T) {
+	dir := t.TempDir()
+	seen, uid := filepath.Join(dir, dirName), os.Geteuid()
+	must(t, os.Mkdir(seen, 0o700))
+	if uid == 0 { // who may open everything
+		uid = 65534
+		must(t, os.Chown(seen, uid, -1))
+	}
+	must(t, os.Chmod(seen, 0o300))
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with its rights
+		unix.Setfsuid(uid)
+		r := At(dir, testVolume, "/data/enc")
+		for what, do := range map[string]func() error{
+			"raise": func() error { return r.Raise(Mark{Journal: 5}) }, "reset": func() error { return r.Reset(Mark{}) }, "forget": r.Forget,
+		} {
+			if err := do(); !errors.Is(err, os.ErrPermission) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}()
+	<-done
+	must(t, os.Chmod(seen, 0o700))
 }
 
 // TestNoRecord: what is no record, or another's, is an error and is replaced.

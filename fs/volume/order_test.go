@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -291,4 +293,67 @@ func TestOrderCutThenGrow(t *testing.T) {
 	want := append(blocksOf('a', 1), blocksOf(0, 299)...)
 	must(t, readBack(s.v, "f", want))
 	s.cut(func(v *Volume) { must(t, readBack(v, "f", want)) })
+}
+
+// syncWithin has the whole store synced in the middle of what act does: when a
+// file in the tree is about to be changed in a way.
+func (s *scene) syncWithin(kind store.OpKind, act func() error) {
+	s.t.Helper()
+	var once atomic.Bool
+	s.st.SetHook(func(op store.Op) error {
+		if op.Kind == kind && !strings.HasPrefix(op.Name, MetaDir) && once.CompareAndSwap(false, true) {
+			return s.v.syncStore()
+		}
+		return nil
+	})
+	must(s.t, act())
+	s.st.SetHook(nil)
+	if !once.Load() {
+		s.t.Fatalf("there was no %v", kind)
+	}
+}
+
+// TestOrderStoreSynced: a sync of the whole store, which waits for nobody, does
+// not count for what is only being written home while it begins.
+func TestOrderStoreSynced(t *testing.T) {
+	three := blocksOf('b', 3)
+	for name, play := range map[string]func(s *scene, h *Handle) (want []byte){
+		"blocks": func(s *scene, h *Handle) []byte {
+			s.put(h, three)
+			s.syncWithin(store.OpWrite, s.v.Checkpoint)
+			return three
+		},
+		"header": func(s *scene, h *Handle) []byte {
+			s.syncWithin(store.OpWrite, func() error { _, err := h.WriteAt(three, 0); return err })
+			must(s.t, h.Sync(true))
+			return three
+		},
+		"cut": func(s *scene, h *Handle) []byte {
+			s.put(h, three)
+			must(s.t, s.v.Checkpoint())
+			s.syncWithin(store.OpTruncate, func() error { return h.Truncate(0) })
+			must(s.t, s.v.Checkpoint())
+			return nil
+		},
+		"cut that was owed": func(s *scene, h *Handle) []byte {
+			s.put(h, three)
+			must(s.t, s.v.Checkpoint())
+			s.st.SetHook(func(op store.Op) error {
+				if op.Kind == store.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			})
+			must(s.t, h.Truncate(0))
+			s.syncWithin(store.OpTruncate, s.v.Checkpoint)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.v.stopBackground()
+			want := play(s, s.open("f"))
+			s.cut(func(v *Volume) { must(t, readBack(v, "f", want)) })
+		})
+	}
 }

@@ -10,8 +10,9 @@ import (
 	"regexp"
 	"syscall"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/internal/replace"
 )
 
 // maxFile bounds a file, in bytes.
@@ -141,16 +142,16 @@ func (d Dir) Write(name, file string, data []byte) error {
 		return err
 	}
 	dir := filepath.Join(d.path, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := replace.Dir(dir); err != nil {
 		return err
 	}
 	if err := checkDir(dir); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, file), data, 0o600, renameio.IgnoreUmask()); err != nil {
+	if err := replace.File(filepath.Join(dir, file), data, 0o600); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(dir), syncDir(d.path))
+	return replace.SyncDir(d.path)
 }
 
 // RemoveFile removes a file of an entry; it may be missing.
@@ -171,12 +172,12 @@ func (d Dir) Remove(name, file string) error {
 		return err
 	}
 	dir := filepath.Join(d.path, name)
-	if err := syncDir(dir); errors.Is(err, fs.ErrNotExist) {
+	if err := replace.SyncDir(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(dir), syncDir(d.path))
+	return errors.Join(os.RemoveAll(dir), replace.SyncDir(d.path))
 }
 
 // ReadPrivate reads a secret of this host that the operator names. Errors are
@@ -254,12 +255,4 @@ func judge(path string, fi os.FileInfo, forbidden os.FileMode) error {
 		return &UnsafeError{path, fmt.Sprintf("holds a secret and can be read by others (mode %04o)", mode)}
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,6 +75,31 @@ func TestWriteAndRead(t *testing.T) {
 	must(t, d.Remove("one", "f"+"x"))
 	if names, err := d.Names("f"); err != nil || len(names) != 0 {
 		t.Errorf("%v, %v", names, err)
+	}
+}
+
+// What a writer left that was killed is no entry and in nobody's way; it is
+// gone after the next write, or with its entry.
+func TestLeft(t *testing.T) {
+	d := newDir(t)
+	left := d.Path("one", ".f3184370505918273645")
+	for _, age := range []time.Duration{0, 24 * time.Hour} {
+		must(t, d.Write("one", "f", []byte("x")))
+		must(t, os.WriteFile(left, []byte("secret"), 0o600))
+		must(t, os.Chtimes(left, time.Time{}, time.Now().Add(-age)))
+		if names, err := d.Names("f"); err != nil || len(names) != 1 {
+			t.Errorf("%v, %v", names, err)
+		}
+		if age > 0 {
+			must(t, d.Write("one", "f", []byte("y")))
+			if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it is still there: %v", err)
+			}
+		}
+		must(t, d.Remove("one", "f"))
+		if _, err := os.Lstat(filepath.Dir(left)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the entry is still there: %v", err)
+		}
 	}
 }
 

@@ -121,6 +121,31 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestSecretsLeft: a secret that nothing names is removed, also where its
+// writer was killed before it had its name.
+func TestSecretsLeft(t *testing.T) {
+	c := newScene(t, akvtest.Options{}, akvtest.KeySpec{})
+	if _, err := c.apply("acme", c.right(), c.cloud.Directory().Secret); err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.store.Load("acme")
+	must(t, err)
+	for _, left := range []string{"secret-00112233", ".secret-001122333184370505918273645"} {
+		must(t, os.WriteFile(p.in(left), []byte("x"), 0o600))
+	}
+	must(t, c.store.Save("acme", p.Config))
+	entries, err := os.ReadDir(filepath.Dir(p.Path()))
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != configFile && e.Name() != p.Config.Credential.SecretFile {
+			t.Errorf("%s is still there", e.Name())
+		}
+	}
+	if len(entries) != 2 {
+		t.Errorf("%v", entries)
+	}
+}
+
 func encoded(t *testing.T, c Config) string {
 	t.Helper()
 	data, err := c.Encode()

@@ -90,10 +90,12 @@ func (s Store) Save(name string, c Config) error {
 }
 
 // Tidy removes secrets that a configuration does not name, such as those of an
-// attempt that was not proven.
+// attempt that was not proven, and what a writer of one that was killed has left.
+// The caller holds the project's lock.
 func (s Store) Tidy(name string, c Config) error {
-	left, err := filepath.Glob(s.dir.Path(name, secretPrefix+"*"))
-	for _, path := range left {
+	secrets, err := filepath.Glob(s.dir.Path(name, secretPrefix+"*"))
+	left, _ := filepath.Glob(s.dir.Path(name, "."+secretPrefix+"*"))
+	for _, path := range append(secrets, left...) {
 		if base := filepath.Base(path); base != c.Credential.SecretFile && err == nil {
 			err = s.dir.RemoveFile(name, base)
 		}
