@@ -92,6 +92,9 @@ func (f *File) submit() (journal.Ticket, error) {
 func (f *File) submitSome() (t journal.Ticket, room int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for f.renaming > 0 {
+		f.renamed.Wait()
+	}
 	if err := f.commitDirect(); err != nil {
 		return 0, 0, err
 	}

@@ -164,6 +164,9 @@ func (f *File) holeIn(page *format.TagPage, b int64) bool {
 // not. With no room in the journal it reports false.
 func (f *File) guard(first, n int64) (bool, error) {
 	inside := first < format.Blocks(f.committed)
+	if f.renaming > 0 {
+		return false, nil
+	}
 	if f.intent && (!inside || f.listed(first, n)) {
 		return true, nil
 	}
@@ -173,7 +176,10 @@ func (f *File) guard(first, n int64) (bool, error) {
 	var holes []int64
 	if inside {
 		end := first + f.holes(first, max(n, f.comes(first)))
-		for b := first; b < end; b++ {
+		if end < first+n {
+			return false, nil
+		}
+		for b := first; b < end && (b < first+n || f.room.has(b)); b++ {
 			holes = append(holes, b)
 		}
 	}
@@ -181,7 +187,8 @@ func (f *File) guard(first, n int64) (bool, error) {
 }
 
 // comes guesses how many blocks will be written from this one on: a writer that
-// goes on where others went home is taken to go on as far as it has come.
+// goes on where others went home is taken to go on, and further the further it
+// has come. Called with mu held.
 func (f *File) comes(first int64) int64 {
 	if _, goesOn := f.direct[first-1]; !goesOn {
 		return 0

@@ -47,6 +47,8 @@ type File struct {
 	direct    map[int64]format.Entry // at home, not committed; see direct.go
 	intent    bool                   // there is an intent, which stays until direct is committed
 	cleared   []span                 // holes that it lists
+	renaming  int                    // no record may be made, as its path would soon be wrong
+	renamed   *sync.Cond             // of mu: renaming has ended
 	held      int                    // bytes of room in the journal for committing direct
 	cutTicket journal.Ticket         // older records may take blocks away again
 	pages     map[int64]*pinned
@@ -122,11 +124,13 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 }
 
 func newFile(env *Env, back store.File, path string) *File {
-	return &File{
+	f := &File{
 		env: env, back: back, path: path, cached: env.files.Add(1),
 		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
 		direct: map[int64]format.Entry{},
 	}
+	f.renamed = sync.NewCond(&f.mu)
+	return f
 }
 
 // checkEnd proves the size: the last tag page repeats it.
@@ -247,8 +251,35 @@ func (f *File) Path() string {
 	return f.path
 }
 
-// Renamed tells the file its new name, which is not durable yet. The file
-// must have been settled before the rename.
+// BeginRename brings home what is committed, and keeps more from being
+// committed until EndRename: recovery finds a file by the path in its records,
+// and none is needed then under the one that it is about to lose. What was
+// written may stay uncommitted. To be quick, and because nobody makes room in
+// the journal meanwhile, the file is settled before.
+func (f *File) BeginRename() error {
+	f.mu.Lock()
+	f.renaming++
+	err := f.commitDirect()
+	f.mu.Unlock()
+	if err == nil {
+		err = f.Settle()
+	}
+	if err != nil {
+		f.EndRename()
+	}
+	return err
+}
+
+// EndRename follows BeginRename, and Renamed if the name has changed.
+func (f *File) EndRename() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.renaming--
+	f.renamed.Broadcast()
+}
+
+// Renamed tells the file its new name, which is not durable yet. It is called
+// between BeginRename and EndRename.
 func (f *File) Renamed(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

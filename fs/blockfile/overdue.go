@@ -21,6 +21,7 @@ func (f *File) owe(do func() error, cause error) {
 // to go there directly: past the end of the file, or in holes. Called with mu
 // held.
 func (f *File) oweRun(first, n int64, cause error) {
+	f.room = room{} // what is taken away has none any more
 	if first < format.Blocks(f.committed) {
 		f.owe(func() error { return PunchHome(f.back, format.BlockOffset(first), n*format.BlockSize) }, cause)
 		return

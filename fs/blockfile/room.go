@@ -20,6 +20,12 @@ type room struct{ start, end int64 }
 
 func (r room) covers(start, end int64) bool { return r.start <= start && end <= r.end }
 
+// has reports whether a block has room, and its tag page with it.
+func (r room) has(block int64) bool {
+	start := format.BlockOffset(block)
+	return r.covers(start, start+format.PageSize)
+}
+
 // add takes another range in: joined to this one if they touch, else in its place.
 func (r *room) add(start, end int64) {
 	if start <= r.end && end >= r.start && r.end > 0 {
@@ -59,20 +65,20 @@ func (f *File) allocate(off, n int64) error {
 			return err
 		}
 	}
-	return f.take(start, end, f.ahead(inside, start, end))
+	return f.take(start, end, f.ahead(inside, first, end))
 }
 
-// ahead is how much more than a write from start to end to take: nothing for
-// one into a hole of a sparse file, unless it goes on where the last one
-// stopped.
-func (f *File) ahead(inside bool, start, end int64) int64 {
+// ahead is how much more than a write of blocks from first on to take, which ends
+// at end: nothing for one into a hole of a sparse file, unless it goes on where
+// the last one stopped.
+func (f *File) ahead(inside bool, first, end int64) int64 {
 	if !inside {
 		return max(leastAhead, min(f.size/4, mostAhead))
 	}
-	if gap := start - f.room.end; gap < 0 || gap > format.PageSize {
+	if gap := format.BlockOffset(first) - f.room.end; gap < 0 || gap > format.PageSize {
 		return 0
 	}
-	return max(min(leastAhead, format.BackingSize(f.size)-end), 0)
+	return max(min(max(leastAhead, f.comes(first)*format.PageSize), format.BackingSize(f.size)-end), 0)
 }
 
 // take allocates from start to end in the backing file, and some ahead of

@@ -153,13 +153,13 @@ func (f *File) giveUp(change func() (*journal.Record, func() error, error)) erro
 }
 
 // tryGiveUp uses the room reserved; it reports false if the file got too many
-// dirty blocks meanwhile.
+// dirty blocks meanwhile, or is being renamed.
 func (f *File) tryGiveUp(change func() (*journal.Record, func() error, error), room int) (bool, error) {
 	f.home.Lock()
 	defer f.home.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.dirty)+1 > f.env.Journal.MaxBlocks() || f.behind() != nil {
+	if len(f.dirty)+1 > f.env.Journal.MaxBlocks() || f.behind() != nil || f.renaming > 0 {
 		f.env.Journal.Unreserve(room)
 		return false, nil
 	}

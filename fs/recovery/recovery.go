@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -304,18 +305,26 @@ func verify(st store.FS, env *blockfile.Env, name string, records []*journal.Rec
 	}
 	defer f.Close()
 	buf := make([]byte, format.BlockSize)
-	for _, r := range records {
-		for _, g := range r.Groups {
-			for _, b := range g.Blocks {
-				number := g.Number*format.GroupBlocks + int64(b.Index)
-				_, err := f.ReadAt(buf, number*format.BlockSize)
-				if err != nil && !errors.Is(err, io.EOF) {
-					return true, onlyStore(err)
-				}
-			}
+	for _, number := range touched(records) {
+		_, err := f.ReadAt(buf, number*format.BlockSize)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return true, onlyStore(err)
 		}
 	}
 	return false, nil
+}
+
+// touched lists each block of the records once, in order.
+func touched(records []*journal.Record) (blocks []int64) {
+	for _, r := range records {
+		for _, g := range r.Groups {
+			for _, b := range g.Blocks {
+				blocks = append(blocks, g.Number*format.GroupBlocks+int64(b.Index))
+			}
+		}
+	}
+	slices.Sort(blocks)
+	return slices.Compact(blocks)
 }
 
 // onlyStore drops integrity errors, which were reported where they were met.

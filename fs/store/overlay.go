@@ -200,18 +200,23 @@ func (f *overlayFile) WriteAt(p []byte, off int64) (int, error) {
 	return done, err
 }
 
-// page is a page in memory, fetched from below if need be.
+// page is a page in memory for writing, fetched from below if need be.
 func (f *overlayFile) page(number int64) (*[overlayPage]byte, error) {
-	if page := f.layer.pages[number]; page != nil {
+	if page := f.layer.pages[number]; page != nil && page != zeroPage {
 		return page, nil
 	}
 	page := new([overlayPage]byte)
-	if err := f.readBelow(page[:], number*overlayPage); err != nil {
-		return nil, err
+	if old := f.layer.pages[number]; old == nil { // else zeros
+		if err := f.readBelow(page[:], number*overlayPage); err != nil {
+			return nil, err
+		}
 	}
 	f.layer.pages[number] = page
 	return page, nil
 }
+
+// zeroPage stands for every page that was punched, and is never written to.
+var zeroPage = new([overlayPage]byte)
 
 // Truncate sets the size.
 func (f *overlayFile) Truncate(size int64) error {
@@ -223,7 +228,7 @@ func (f *overlayFile) Truncate(size int64) error {
 		for number, page := range l.pages {
 			if at := number * overlayPage; at >= size {
 				delete(l.pages, number)
-			} else if size-at < overlayPage {
+			} else if size-at < overlayPage && page != zeroPage {
 				clear(page[size-at:])
 			}
 		}
@@ -248,13 +253,15 @@ func (f *overlayFile) Allocate(mode uint32, off, length int64) error {
 
 func (f *overlayFile) punch(off, length int64) error {
 	for end := off + length; off < end; {
-		page, err := f.page(off / overlayPage)
-		if err != nil {
-			return err
-		}
 		skip := off % overlayPage
 		n := min(end-off, overlayPage-skip)
-		clear(page[skip : skip+n])
+		if n == overlayPage {
+			f.layer.pages[off/overlayPage] = zeroPage
+		} else if page, err := f.page(off / overlayPage); err != nil {
+			return err
+		} else {
+			clear(page[skip : skip+n])
+		}
 		off += n
 	}
 	return nil

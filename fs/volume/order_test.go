@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -277,6 +278,143 @@ func TestOrderRenameThenSync(t *testing.T) {
 	must(t, s.v.Rename("old", "new", 0))
 	s.put(h, []byte("two"))
 	s.cut(func(v *Volume) { must(t, readBack(v, "new", []byte("two"))) })
+}
+
+// within has another goroutine write and sync when the store is about to do an
+// operation of a kind, and waits for it for a moment: it may have to wait for
+// what that is part of.
+func (s *scene) within(kind store.OpKind, write func() error) (finish func()) {
+	s.t.Helper()
+	var once atomic.Bool
+	done := make(chan error, 1)
+	s.st.SetHook(func(op store.Op) error {
+		if op.Kind == kind && once.CompareAndSwap(false, true) {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				done <- write()
+			}()
+			select {
+			case <-ended:
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		return nil
+	})
+	return func() {
+		s.t.Helper()
+		must(s.t, <-done)
+		s.st.SetHook(nil)
+	}
+}
+
+// TestOrderWriteDuringRename: what is written and synced just while a file gets
+// another name, or loses one of two, is found under the name that it has then.
+func TestOrderWriteDuringRename(t *testing.T) {
+	for name, change := range map[string]struct {
+		prepare func(v *Volume) error
+		kind    store.OpKind
+		do      func(v *Volume) error
+		left    string
+	}{
+		"renamed": {
+			func(*Volume) error { return nil }, store.OpRename,
+			func(v *Volume) error { return v.Rename("f", "g", 0) }, "g",
+		},
+		"exchanged": {
+			func(v *Volume) error { return touch(v, "g") }, store.OpRename,
+			func(v *Volume) error { return v.Rename("g", "f", unix.RENAME_EXCHANGE) }, "g",
+		},
+		"one name removed": {
+			func(v *Volume) error { return v.Link("f", "g") }, store.OpUnlink,
+			func(v *Volume) error { return v.Unlink("f") }, "g",
+		},
+		"one name replaced": {
+			func(v *Volume) error { return errors.Join(v.Link("f", "g"), touch(v, "h")) }, store.OpRename,
+			func(v *Volume) error { return v.Rename("h", "f", 0) }, "g",
+		},
+	} {
+		for kind, write := range map[string]struct {
+			blocks int
+			sync   bool
+		}{"small": {1, true}, "large, into a hole": {70, true}, "large, not synced": {70, false}} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				s := newScene(t)
+				h, want := s.large("f")
+				must(t, change.prepare(s.v))
+				must(t, s.v.SyncDir("."))
+				before := bytes.Clone(want)
+				finish := s.within(change.kind, func() error {
+					copy(want[100*4096:], blocksOf('b', write.blocks))
+					_, err := h.WriteAt(blocksOf('b', write.blocks), 100*4096)
+					if write.sync {
+						err = errors.Join(err, h.Sync(true))
+					}
+					return err
+				})
+				must(t, change.do(s.v))
+				finish()
+				must(t, s.v.SyncDir("."))
+				must(t, readBack(s.v, change.left, want))
+				if write.sync {
+					before = want
+				}
+				s.cut(func(v *Volume) { eachBlock(t, v, change.left, before, want) })
+			})
+		}
+	}
+}
+
+// touch makes an empty file.
+func touch(v *Volume, name string) error {
+	h, err := v.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600, Owner{})
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+// TestOrderFullDiskInHole: a stream of large writes into a hole takes room for
+// all that comes home of it, so that a disk that others fill meanwhile keeps
+// neither a checkpoint nor a recovery from their work.
+func TestOrderFullDiskInHole(t *testing.T) {
+	s := newScene(t)
+	must(t, s.v.Close())
+	v, err := Open(s.st, s.keys, Options{JournalSize: 64 << 20})
+	must(t, err)
+	s.v = v
+	h := s.open("f")
+	s.put(h, blocksOf('a', 1))
+	must(t, h.Truncate(20000*4096))
+	must(t, h.Sync(true))
+	must(t, s.v.Checkpoint())
+	s.v.stopBackground()
+	for b := 256; b < 2048; b += 256 {
+		_, err := h.WriteAt(blocksOf('b', 256), int64(b)*4096)
+		must(t, err)
+	}
+	s.st.SetCapacity(1)
+	must(t, h.Sync(true))
+	crash := s.st.Crash(3)
+	crash.SetCapacity(1)
+	again := open(t, crash, s.keys)
+	must(t, again.Close())
+}
+
+// TestOrderFullDiskAfterFailure: room that was given back with what a failed
+// write had left is not taken for there.
+func TestOrderFullDiskAfterFailure(t *testing.T) {
+	s := newScene(t)
+	h, _ := s.large("f")
+	s.v.stopBackground()
+	s.failWrite(h, blocksOf('b', 100), 101)
+	must(t, h.Truncate(400*4096)) // which catches up
+	s.st.SetCapacity(1)
+	if _, err := h.WriteAt([]byte("x"), 150*4096); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a write into a hole of a full disk: %v", err)
+	}
+	must(t, h.Sync(true))
+	must(t, s.v.Checkpoint())
 }
 
 // TestOrderCutThenGrow: what a truncate took away does not come back as the

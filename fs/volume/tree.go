@@ -228,9 +228,11 @@ func (v *Volume) Unlink(name string) error {
 	}
 	e := v.table.get(attr.Ino)
 	if e != nil && attr.Nlink > 1 {
-		if err := e.settle(); err != nil {
+		end, err := beginRename([]*entry{e})
+		if err != nil {
 			return err
 		}
+		defer end()
 	}
 	if err := v.st.Unlink(backing); err != nil {
 		return err
@@ -306,9 +308,15 @@ func (v *Volume) Rename(oldName, newName string, flags uint) error {
 		return err
 	}
 	exchange := flags&unix.RENAME_EXCHANGE != 0
-	if err := v.settleBelow(from, to, exchange); err != nil {
+	entries := v.table.below(from)
+	if exchange || replaces && target.Nlink > 1 {
+		entries = append(entries, v.table.below(to)...)
+	}
+	end, err := beginRename(entries)
+	if err != nil {
 		return err
 	}
+	defer end()
 	if err := v.names.prepare(newName, to); err != nil {
 		return err
 	}
@@ -324,20 +332,6 @@ func (v *Volume) Rename(oldName, newName string, flags uint) error {
 	v.moved(from, to, target, replaces, exchange)
 	if source.Mode&unix.S_IFMT == unix.S_IFDIR || (exchange && target.Mode&unix.S_IFMT == unix.S_IFDIR) {
 		return v.syncParents(from, to)
-	}
-	return nil
-}
-
-// settleBelow settles every open file whose path a rename changes.
-func (v *Volume) settleBelow(from, to string, exchange bool) error {
-	entries := v.table.below(from)
-	if exchange {
-		entries = append(entries, v.table.below(to)...)
-	}
-	for _, e := range entries {
-		if err := e.settle(); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -371,9 +365,30 @@ func (v *Volume) syncParents(from, to string) error {
 	return err
 }
 
-func (e *entry) settle() error {
-	if err := e.file.Commit(); err != nil {
-		return fmt.Errorf("settling before a change of names: %w", err)
+// beginRename makes files ready for another path, until end is called. All are
+// settled first, one after the other: as long as one is kept from being
+// committed, nobody makes room in the journal.
+func beginRename(entries []*entry) (end func(), err error) {
+	for _, e := range entries {
+		if err := e.file.Commit(); err != nil {
+			return nil, fmt.Errorf("settling before a change of names: %w", err)
+		}
+		if err := e.file.Settle(); err != nil {
+			return nil, err
+		}
 	}
-	return e.file.Settle()
+	begun := 0
+	end = func() {
+		for _, e := range entries[:begun] {
+			e.file.EndRename()
+		}
+	}
+	for _, e := range entries {
+		if err := e.file.BeginRename(); err != nil {
+			end()
+			return nil, err
+		}
+		begun++
+	}
+	return end, nil
 }

@@ -117,7 +117,19 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a file is settled before it is renamed", file: "fs/volume/tree.go",
-		old: "	if err := v.settleBelow(from, to, exchange); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: all,
+		old: "	end, err := beginRename(entries)\n	if err != nil {\n		return err\n	}\n	defer end()\n	if err := v.names", new: "	if err := v.names", pkg: volumePkg, run: all,
+	},
+	{
+		rule: "no record is made of a file while it is renamed", file: "fs/blockfile/commit.go",
+		old: "	for f.renaming > 0 {\n		f.renamed.Wait()\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
+	},
+	{
+		rule: "nothing goes home directly while a file is renamed", file: "fs/blockfile/direct.go",
+		old: "	if f.renaming > 0 {\n		return false, nil\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
+	},
+	{
+		rule: "an intent lists no more than has room on the disk", file: "fs/blockfile/direct.go",
+		old: " && (b < first+n || f.room.has(b))", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "a new name is made durable before a sync is acknowledged under it", file: "fs/blockfile/file.go",
