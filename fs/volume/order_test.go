@@ -225,6 +225,44 @@ func TestOrderLargeWriteFails(t *testing.T) {
 	}
 }
 
+// TestOrderOverdue: while what a failed write has left in a hole cannot be taken
+// away, the hole reads as one, and the file takes no change.
+func TestOrderOverdue(t *testing.T) {
+	s := newScene(t)
+	h, want := s.large("f")
+	s.v.stopBackground()
+	s.failWrite(h, blocksOf('b', 100), 101)
+	s.st.SetHook(func(op store.Op) error {
+		if op.Kind == store.OpAllocate {
+			return unix.EIO
+		}
+		return nil
+	})
+	must(t, readBack(s.v, "f", want))
+	if _, err := h.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EIO) {
+		t.Errorf("a write while something is overdue: %v", err)
+	}
+	if err := h.Truncate(4096); !errors.Is(err, unix.EIO) {
+		t.Errorf("a truncate while something is overdue: %v", err)
+	}
+	s.st.SetHook(nil)
+	s.writeAt(h, want, 0, []byte("x"))
+	must(t, readBack(s.v, "f", want))
+}
+
+// TestOrderNewAtHome: what comes home into a new file comes under a header.
+func TestOrderNewAtHome(t *testing.T) {
+	s := newScene(t)
+	s.v.stopBackground()
+	h := s.open("f")
+	must(t, s.v.SyncDir("."))
+	_, err := h.WriteAt(blocksOf('b', 3), 0)
+	must(t, err)
+	must(t, h.e.file.Commit()) // as the background does: nobody was promised anything
+	must(t, h.e.file.Writeback())
+	s.cut(func(v *Volume) { must(t, readBack(v, "f", blocksOf('b', 3))) })
+}
+
 // failWrite has a large write fail at home after it has been done there.
 func (s *scene) failWrite(h *Handle, data []byte, block int64) {
 	s.t.Helper()

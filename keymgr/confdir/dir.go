@@ -159,11 +159,7 @@ func (d Dir) RemoveFile(name, file string) error {
 	if err := d.CheckName(name); err != nil {
 		return err
 	}
-	err := os.Remove(d.Path(name, file))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return replace.Remove(d.Path(name, file))
 }
 
 // Remove removes an entry: the file that makes it one first.

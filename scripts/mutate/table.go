@@ -49,7 +49,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a block comes home only under a durable header and name", file: "fs/blockfile/writeback.go",
-		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: crashes,
+		old: "	if err := f.SyncName(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "room is freed only after what it held is durable at home", file: "fs/blockfile/writeback.go", quick: true,
@@ -85,7 +85,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "only what lies past the committed end or in a hole goes home directly", file: "fs/blockfile/direct.go",
-		old: "return f.holes(first, n) == n", new: "return f.size == f.committed", pkg: volumePkg, run: crashes,
+		old: " && page.Entry(int(b%format.GroupBlocks)).Hole()", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "an intent lists the holes that a large write goes into", file: "fs/blockfile/direct.go",
@@ -153,7 +153,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "a file that owes something takes no change, and its holes are zeros", file: "fs/blockfile/overdue.go",
-		old: "	if len(f.overdue) > 0 {\n		return f.cause", new: "	if len(f.overdue) > 1<<20 {\n		return f.cause", pkg: volumePkg, run: faults,
+		old: "	if len(f.overdue) > 0 {\n		return f.cause", new: "	if len(f.overdue) > 1<<20 {\n		return f.cause", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "room on the disk is taken when a write arrives", file: "fs/blockfile/write.go",
