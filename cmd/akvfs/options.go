@@ -77,21 +77,11 @@ func options() []option {
 		}},
 		{"scrub", "TIME", "how often to read and prove everything; 0 is never (default 720h, 30 days)", duration(0, func(c *daemon.Config) *time.Duration { return &c.Scrub })},
 		{"scrub-rate", "MIB", "how many MiB a second to read for that (default 16; 0 is no bound)", setScrubRate},
-		{"sandbox", "on|off", "whether the daemon gives up system calls that it does not need (default on)", func(c *daemon.Config, v string) error {
-			if c.NoSandbox = v == "off"; v != "on" && v != "off" {
-				return fmt.Errorf("must be on or off")
-			}
-			return nil
-		}},
+		{"sandbox", "on|off", "whether the daemon gives up system calls that it does not need (default on)", unlessOff(func(c *daemon.Config) *bool { return &c.NoSandbox })},
 		{"commit", "TIME", "how long a write that nobody syncs may stay uncommitted (default 5s)", duration(10*time.Millisecond, func(c *daemon.Config) *time.Duration { return &c.CommitInterval })},
 		{"journal-size", "SIZE", "give the journal this size before mounting, such as 64M or 1G (default: leave it)", setJournalSize},
 		{"busy-poll", "TIME", "how long to look for the next request before sleeping over it; 0 is not at all (default 50µs)", setBusyPoll},
-		{"awake", "on|off", "whether processors are kept from deep sleep while requests come thick and fast (default on)", func(c *daemon.Config, v string) error {
-			if c.MaySleep = v == "off"; v != "on" && v != "off" {
-				return fmt.Errorf("must be on or off")
-			}
-			return nil
-		}},
+		{"awake", "on|off", "whether processors are kept from deep sleep while requests come thick and fast (default on)", unlessOff(func(c *daemon.Config) *bool { return &c.MaySleep })},
 		{"uncached", "GLOB[:GLOB]", "files not to cache, as logs: quicker syncs, late times (default: none)", setUncached},
 	}
 }
@@ -204,6 +194,17 @@ func optionHelp() string {
 func setReadOnly(to bool) func(*daemon.Config, string) error {
 	return func(c *daemon.Config, _ string) error {
 		c.ReadOnly = to
+		return nil
+	}
+}
+
+// unlessOff takes on and off for a field that says that something is off.
+func unlessOff(field func(*daemon.Config) *bool) func(*daemon.Config, string) error {
+	return func(c *daemon.Config, v string) error {
+		if v != "on" && v != "off" {
+			return fmt.Errorf("must be on or off")
+		}
+		*field(c) = v == "off"
 		return nil
 	}
 }
