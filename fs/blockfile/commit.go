@@ -39,7 +39,7 @@ func (f *File) TryCommit() (done bool, err error) {
 }
 
 // BeginSync is Commit, up to where that waits, for a caller who was promised
-// durability: the file's name and header are made durable first, where they may
+// durability: the file's name and header are made durable, too, where they may
 // not be. With times, so is the time of modification. What was written is
 // durable when the journal holds the ticket, which is 0 if it is now.
 func (f *File) BeginSync(times bool) (journal.Ticket, error) {
@@ -51,10 +51,13 @@ func (f *File) BeginSync(times bool) (journal.Ticket, error) {
 			return 0, err
 		}
 	}
-	if err := f.SyncName(); err != nil {
+	t, err := f.submit()
+	if err != nil {
 		return 0, err
 	}
-	return f.submit()
+	// Afterwards: a rename in between is seen, and one after the record finds it
+	// home before.
+	return t, f.SyncName()
 }
 
 // SyncName makes name and header durable if they may not be.

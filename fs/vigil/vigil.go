@@ -21,6 +21,8 @@
 package vigil
 
 import (
+	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,5 +164,8 @@ func (v *Vigil) Close() error {
 	}
 	v.closed = true
 	v.drop()
-	return v.bound.Close()
+	if err := v.bound.Close(); !errors.Is(err, os.ErrClosed) { // by drop
+		return err
+	}
+	return nil
 }

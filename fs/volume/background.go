@@ -269,7 +269,24 @@ func (v *Volume) checkpoint() error {
 			return err
 		}
 	}
+	if err := v.syncDropped(); err != nil {
+		return err
+	}
 	return v.journal.Release(through)
+}
+
+// syncDropped makes the loss of names durable where the journal has what was
+// committed under them and nobody brings it home any more: a power cut could
+// bring back the name, with what the file was before.
+func (v *Volume) syncDropped() error {
+	if !v.table.dropped.Swap(false) {
+		return nil
+	}
+	err := v.syncStore()
+	if err != nil {
+		v.table.dropped.Store(true)
+	}
+	return err
 }
 
 // bringHome writes every committed block home, where it is not durable yet.

@@ -3,6 +3,7 @@ package volume
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/akvfs/akvfs/fs/blockfile"
 	"github.com/akvfs/akvfs/fs/store"
@@ -13,6 +14,9 @@ import (
 type table struct {
 	mu    sync.Mutex
 	files map[uint64]*entry
+	// dropped: something was closed that had lost its last name before what it
+	// had committed was at home.
+	dropped atomic.Bool
 }
 
 // entry is a file in the table.
@@ -177,6 +181,9 @@ func (t *table) evictOne(e *entry) {
 func (t *table) evictIdle(e *entry) {
 	if e.refs > 0 || t.files[e.ino] != e || !(e.gone || e.atRest()) {
 		return
+	}
+	if e.gone && !e.atRest() {
+		t.dropped.Store(true)
 	}
 	delete(t.files, e.ino)
 	e.file.Close()

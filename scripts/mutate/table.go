@@ -40,8 +40,16 @@ var mutations = []mutation{
 		old: "	for j.orphaned() {", new: "	for false {", pkg: journalPkg, run: "TestThenWrites",
 	},
 	{
-		rule: "a commit is of use only with a durable name: a sync makes it so first", file: "fs/blockfile/commit.go",
-		old: "	if err := f.SyncName(); err != nil {\n		return 0, err\n	}\n	return f.submit()\n", new: "	return f.submit()\n", pkg: volumePkg, run: crashes,
+		rule: "a commit is of use only with a durable name: a sync makes it so", file: "fs/blockfile/commit.go",
+		old: "	return t, f.SyncName()\n", new: "	return t, nil\n", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a sync makes the name durable that the record has, not the one before", file: "fs/blockfile/commit.go",
+		old: "	t, err := f.submit()\n	if err != nil {\n		return 0, err\n	}\n	// Afterwards", new: "	if err := f.SyncName(); err != nil {\n		return 0, err\n	}\n	return f.submit()\n	t, err := f.submit()\n	if err != nil {\n		return 0, err\n	}\n	// Afterwards", pkg: volumePkg, run: "TestOrder",
+	},
+	{
+		rule: "the loss of a name is durable before what was committed under it is freed", file: "fs/volume/background.go",
+		old: "	if err := v.syncDropped(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
 	{
 		rule: "nothing goes home before the journal holds it", file: "fs/blockfile/writeback.go", quick: true,
