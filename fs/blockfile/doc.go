@@ -13,6 +13,8 @@
 // Invariants:
 //   - Home changes only to what a durable record says, and never while the
 //     file's name or header is not durable (fresh).
+//     Blocks of a large write are the exception; see direct.go.
+//   - Between BeginRename and EndRename no record is made: whoever commits waits.
 //   - A header is written when the file gets its key, and one slot of it by a
 //     re-wrap; nothing of it is kept in memory but the file's ID and key.
 //   - A block is read from dirty, else from flight, else from home, and from

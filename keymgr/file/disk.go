@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/akvfs/akvfs/internal/replace"
 	"github.com/akvfs/akvfs/keymgr"
 )
 
@@ -114,16 +115,7 @@ func write(file string, d *document) error {
 	if err := tmp.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return replace.SyncDir(dir)
 }
 
 // lock keeps other editors of files in the same directory out until unlock. It
