@@ -122,6 +122,24 @@ func TestMasterKeyOld(t *testing.T) {
 	}
 }
 
+// Who waits for a master key to go hears how the walk ended that retired it,
+// not how far it had come.
+func TestRewrapAwaitsItsEnd(t *testing.T) {
+	f := newFixture(t)
+	d := f.start()
+	retired := keymgr.MasterKeyID{1}
+	d.rewraps.set(func(s *RewrapStatus) { *s = RewrapStatus{Running: true, Retiring: []string{retired.String()}} })
+	told := 0
+	f.must(d.rewraps.await(t.Context(), retired, func(any) error {
+		told++
+		d.rewraps.set(func(s *RewrapStatus) { s.Running = false })
+		return nil
+	}))
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
+
 // A background walk keeps to its rate, goes on at the next mount, and hurries
 // once somebody waits.
 func TestRewrapInBackground(t *testing.T) {

@@ -161,8 +161,8 @@ func (r *rewrapper) retire(master *keymgr.MasterKeys, old []keymgr.MasterKeyID) 
 	return nil
 }
 
-// await sends word of progress until a master key is retired, or the walk that
-// was to do so has failed.
+// await sends word of progress until a master key is retired and the walk that
+// did so has ended, or has failed.
 func (r *rewrapper) await(ctx context.Context, id keymgr.MasterKeyID, event func(any) error) error {
 	defer r.urge()()
 	for {
@@ -171,11 +171,12 @@ func (r *rewrapper) await(ctx context.Context, id keymgr.MasterKeyID, event func
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(retiring(master.Keyring()), id) {
+		walked := status != nil && slices.Contains(status.Retiring, id.String())
+		if !slices.Contains(retiring(master.Keyring()), id) && (!walked || !status.Running) {
 			return nil
 		}
 		if status != nil {
-			if !status.Running && failed != nil && slices.Contains(status.Retiring, id.String()) {
+			if walked && !status.Running && failed != nil {
 				return failed
 			}
 			if err := event(status); err != nil {
