@@ -242,10 +242,7 @@ func (f *File) pageToCheck(group int64, raw []byte) (*format.TagPage, error) {
 // those side by side that do not verify as one.
 func (f *File) checkBlocks(run *runBytes, page *format.TagPage, first, n int64, found func(Lost)) {
 	b := blockPool.Get().(*block)
-	defer func() {
-		clear(b[:])
-		blockPool.Put(b)
-	}()
+	defer b.free()
 	var lost Lost
 	tell := func() {
 		if lost.IntegrityError != nil {
@@ -278,7 +275,7 @@ func (f *File) checkBlock(dst *block, ct []byte, page *format.TagPage, number in
 	case f.flight[number] != nil, number >= format.Blocks(f.committed):
 		return nil
 	}
-	return f.openBlock(dst[:], ct, e, number)
+	return f.openBlock(dst.data(), ct, e, number)
 }
 
 // bytesOf is how many bytes of plaintext n blocks hold.

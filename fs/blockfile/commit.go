@@ -6,7 +6,6 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/format"
 	"github.com/akvfs/akvfs/fs/journal"
 )
@@ -130,29 +129,42 @@ func (f *File) send(r *journal.Record, room int) {
 // moves the blocks into flight. Called with mu held, after commitDirect.
 func (f *File) snapshot(n int) (*journal.Record, error) {
 	numbers := slices.Sorted(maps.Keys(f.dirty))[:n]
-	return f.record(numbers, f.sealDirty)
+	r, err := f.begin(numbers)
+	if err != nil {
+		return nil, err
+	}
+	f.sealDirty(numbers)
+	f.fill(r, numbers, f.launch)
+	return r, nil
 }
 
-// record makes a record of these blocks, in order, and of the size. enter puts
-// a block into its page, which is pinned. Called with mu held.
-func (f *File) record(numbers []int64, enter func(int64) journal.Block) (*journal.Record, error) {
+// begin begins a record of these blocks, in order, and of the size, and pins
+// the pages that it changes. Called with mu held.
+func (f *File) begin(numbers []int64) (*journal.Record, error) {
 	touched, err := f.pinFor(numbers)
 	if err != nil {
 		return nil, err
 	}
 	r := f.newRecord(f.size)
-	for _, g := range touched {
-		r.Groups = append(r.Groups, journal.Group{Number: g})
+	r.Groups = make([]journal.Group, len(touched))
+	for i, g := range touched {
+		r.Groups[i].Number = g
 	}
-	i := 0
+	return r, nil
+}
+
+// fill puts the blocks into the record that was begun for them: enter puts one
+// into its page. Called with mu held.
+func (f *File) fill(r *journal.Record, numbers []int64, enter func(int64) journal.Block) {
+	blocks, i := make([]journal.Block, 0, len(numbers)), 0
 	for _, b := range numbers {
 		for r.Groups[i].Number != format.Group(b) {
-			i++
+			i, blocks = i+1, blocks[len(blocks):]
 		}
-		r.Groups[i].Blocks = append(r.Groups[i].Blocks, enter(b))
+		blocks = append(blocks, enter(b))
+		r.Groups[i].Blocks = blocks[:len(blocks):len(blocks)]
 	}
 	f.sealGroups(r)
-	return r, nil
 }
 
 // newRecord is a record without blocks yet. Called with mu held.
@@ -184,22 +196,15 @@ func (f *File) pinFor(numbers []int64) ([]int64, error) {
 	return groups, nil
 }
 
-// sealDirty encrypts one dirty block into flight and enters it in its page,
-// which is pinned.
-func (f *File) sealDirty(b int64) journal.Block {
-	d := f.dirty[b]
-	ct := sealedPool.Get().(*sealed)
-	index := int(b % format.GroupBlocks)
-	e := f.pages[format.Group(b)].page.Entry(index)
-	crypto.Secretly(func() { f.seal(ct[:], e, d[:], b) })
-	clear(d[:])
-	blockPool.Put(d)
+// launch moves a dirty block, which is sealed, into flight.
+func (f *File) launch(b int64) journal.Block {
+	ct, index := f.dirty[b], int(b%format.GroupBlocks)
 	delete(f.dirty, b)
 	if f.flight[b] != nil {
 		f.env.pending.Add(-format.BlockSize)
 	}
 	f.flight[b] = ct
-	return journal.Block{Index: index, Entry: *e, Data: ct[:format.BlockSize]}
+	return journal.Block{Index: index, Entry: *f.pages[format.Group(b)].page.Entry(index), Data: ct.data()}
 }
 
 // sealGroups seals the record's pages and takes the size as committed.

@@ -241,9 +241,12 @@ func (f *File) intentOf(holes []int64) (*journal.Record, error) {
 	if len(holes) == 0 {
 		return f.newRecord(f.committed), nil
 	}
-	return f.record(holes, func(b int64) journal.Block {
-		return journal.Block{Index: int(b % format.GroupBlocks)}
-	})
+	r, err := f.begin(holes)
+	if err != nil {
+		return nil, err
+	}
+	f.fill(r, holes, func(b int64) journal.Block { return journal.Block{Index: int(b % format.GroupBlocks)} })
+	return r, nil
 }
 
 // CommitDirect submits what went home directly, without waiting for room in
@@ -262,10 +265,12 @@ func (f *File) commitDirect() error {
 	if err := f.syncBack(f.back.Datasync); err != nil {
 		return err
 	}
-	r, err := f.record(slices.Sorted(maps.Keys(f.direct)), f.enterDirect)
+	numbers := slices.Sorted(maps.Keys(f.direct))
+	r, err := f.begin(numbers)
 	if err != nil {
 		return err
 	}
+	f.fill(r, numbers, f.enterDirect)
 	f.send(r, f.held)
 	f.intent, f.held, f.cleared = false, 0, nil
 	return nil
@@ -279,15 +284,4 @@ func (f *File) enterDirect(b int64) journal.Block {
 	index := int(b % format.GroupBlocks)
 	*f.pages[format.Group(b)].page.Entry(index) = e
 	return journal.Block{Index: index, Entry: e, AtHome: true}
-}
-
-// seal, within crypto.Secretly, encrypts a block into dst, which has room for
-// the tag behind it, and makes its entry.
-func (f *File) seal(dst []byte, e *format.Entry, plain []byte, number int64) {
-	ad := blockADPool.Get().(*[format.ADSize]byte)
-	defer blockADPool.Put(ad)
-	format.AD(ad, f.env.Volume, f.id, number, format.KindBlock)
-	f.env.Nonces.Next((*[format.NonceSize]byte)(e[:format.NonceSize]))
-	f.cipher.Seal(dst[:0], e[:format.NonceSize], plain, ad[:])
-	copy(e[format.NonceSize:], dst[format.BlockSize:format.BlockSize+format.TagSize])
 }

@@ -14,17 +14,11 @@ import (
 	"github.com/akvfs/akvfs/fs/store"
 )
 
-type (
-	block [format.BlockSize]byte
-	// sealed is a block's ciphertext; the room behind it is for the tag that
-	// the cipher writes there.
-	sealed [format.BlockSize + format.TagSize]byte
-	// pinned is a tag page that is newer than home.
-	pinned struct {
-		page   format.TagPage
-		ticket journal.Ticket
-	}
-)
+// pinned is a tag page that is newer than home.
+type pinned struct {
+	page   format.TagPage
+	ticket journal.Ticket
+}
 
 // File is an open encrypted file. One File stands for one backing file, no
 // matter how many handles there are. All methods are safe for concurrent use.
@@ -42,7 +36,7 @@ type File struct {
 	size      int64               // plaintext bytes, as readers see it
 	committed int64               // size as of the last record
 	dirty     map[int64]*block
-	flight    map[int64]*sealed      // committed, not at home
+	flight    map[int64]*block       // committed, not at home
 	lent      bool                   // an Away may have blocks of flight
 	direct    map[int64]format.Entry // at home, not committed; see direct.go
 	intent    bool                   // there is an intent, which stays until direct is committed
@@ -126,7 +120,7 @@ func Open(env *Env, back store.File, path string) (*File, error) {
 func newFile(env *Env, back store.File, path string) *File {
 	f := &File{
 		env: env, back: back, path: path, cached: env.files.Add(1),
-		dirty: map[int64]*block{}, flight: map[int64]*sealed{}, pages: map[int64]*pinned{},
+		dirty: map[int64]*block{}, flight: map[int64]*block{}, pages: map[int64]*pinned{},
 		direct: map[int64]format.Entry{},
 	}
 	f.renamed = sync.NewCond(&f.mu)
@@ -350,11 +344,8 @@ func (f *File) Close() error {
 	defer f.home.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.env.pending.Add(-int64(len(f.dirty)+len(f.flight)) * format.BlockSize)
-	for b, d := range f.dirty {
-		clear(d[:])
-		delete(f.dirty, b)
-	}
+	f.dropDirty(0)
+	f.env.pending.Add(-int64(len(f.flight)) * format.BlockSize)
 	f.forgetPages()
 	f.closed, f.size, f.committed, f.logTime, f.saved = true, 0, 0, false, f.mtime
 	clear(f.flight)

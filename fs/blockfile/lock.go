@@ -21,12 +21,7 @@ func (f *File) Lock(cause error) (lost bool) {
 		err := fmt.Errorf("it was written but not synced, and lost as the volume was locked: %w", cause)
 		f.lost.Store(&err)
 	}
-	for b, d := range f.dirty {
-		clear(d[:])
-		blockPool.Put(d)
-		delete(f.dirty, b)
-		f.env.pending.Add(-format.BlockSize)
-	}
+	f.dropDirty(0)
 	if f.cipher != nil {
 		f.cipher.Destroy()
 	}

@@ -298,11 +298,8 @@ func (f *File) verifies(ct []byte, e *format.Entry, number int64) (ok bool) {
 		return format.IsZero(ct[:format.BlockSize])
 	}
 	b := blockPool.Get().(*block)
-	defer func() {
-		clear(b[:])
-		blockPool.Put(b)
-	}()
-	crypto.Secretly(func() { ok = f.openQuietly(b[:], ct, e, number) == nil })
+	defer b.free()
+	crypto.Secretly(func() { ok = f.openQuietly(b.data(), ct, e, number) == nil })
 	return ok
 }
 

@@ -55,7 +55,7 @@ func (f *File) readRun(p []byte, off int64) (int, error) {
 	first := off / format.BlockSize
 	skip := int(off % format.BlockSize)
 	if d := f.dirty[first]; d != nil {
-		return copy(p, d[skip:]), nil
+		return copy(p, d.data()[skip:]), nil
 	}
 	if f.flight[first] != nil {
 		var b block
@@ -63,7 +63,7 @@ func (f *File) readRun(p []byte, off int64) (int, error) {
 		if err := f.openFlight(&b, first); err != nil {
 			return 0, err
 		}
-		return copy(p, b[skip:]), nil
+		return copy(p, b.data()[skip:]), nil
 	}
 	return f.readHome(p, first, f.homeRun(first, skip+len(p)), skip)
 }
@@ -130,14 +130,11 @@ func (f *File) openInto(p, ct []byte, e *format.Entry, number int64, skip int) (
 		return format.BlockSize, f.openBlock(p[:format.BlockSize], ct, e, number)
 	}
 	b := blockPool.Get().(*block)
-	defer func() {
-		clear(b[:])
-		blockPool.Put(b)
-	}()
-	if err := f.openBlock(b[:], ct, e, number); err != nil {
+	defer b.free()
+	if err := f.openBlock(b.data(), ct, e, number); err != nil {
 		return 0, err
 	}
-	return copy(p, b[skip:]), nil
+	return copy(p, b.data()[skip:]), nil
 }
 
 // pageBefore gives the tag page of the first of n blocks, which will be read
@@ -204,16 +201,16 @@ func (f *File) openFlight(dst *block, number int64) error {
 		return err
 	}
 	ct := *f.flight[number]
-	crypto.Secretly(func() { err = f.openBlock(dst[:], ct[:], &e, number) })
+	crypto.Secretly(func() { err = f.openBlock(dst.data(), ct[:], &e, number) })
 	return err
 }
 
 // load gives a block's plaintext, wherever it is. Called with mu held.
 func (f *File) load(dst *block, number int64) error {
 	if number >= format.Blocks(f.size) {
-		clear(dst[:])
+		clear(dst.data())
 		return nil
 	}
-	_, err := f.readRun(dst[:], number*format.BlockSize)
+	_, err := f.readRun(dst.data(), number*format.BlockSize)
 	return err
 }

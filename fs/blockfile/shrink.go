@@ -228,20 +228,13 @@ func (f *File) zeroTail(size int64) error {
 	if err != nil {
 		return err
 	}
-	clear(d[size%format.BlockSize:])
+	clear(d.data()[size%format.BlockSize:])
 	return nil
 }
 
 // drop forgets every block from first on, and every page past its group.
 func (f *File) drop(first int64) {
-	for b, d := range f.dirty {
-		if b >= first {
-			clear(d[:])
-			blockPool.Put(d)
-			delete(f.dirty, b)
-			f.env.pending.Add(-format.BlockSize)
-		}
-	}
+	f.dropDirty(first)
 	for b := range f.flight {
 		if b >= first {
 			delete(f.flight, b)
@@ -320,12 +313,7 @@ func (f *File) punch(first, last, end int64) (*journal.Record, func() error, err
 // forget drops the blocks from first to last that are not at home.
 func (f *File) forget(first, last int64) {
 	for b := first; b < last; b++ {
-		if d := f.dirty[b]; d != nil {
-			clear(d[:])
-			blockPool.Put(d)
-			delete(f.dirty, b)
-			f.env.pending.Add(-format.BlockSize)
-		}
+		f.forgetDirty(b)
 		if f.flight[b] != nil {
 			delete(f.flight, b)
 			f.env.pending.Add(-format.BlockSize)

@@ -1,7 +1,6 @@
 package blockfile
 
 import (
-	"sync"
 	"syscall"
 	"time"
 
@@ -10,14 +9,6 @@ import (
 
 // commitBlocks is how many dirty blocks make a writer commit by itself.
 const commitBlocks = 256
-
-var (
-	blockPool  = sync.Pool{New: func() any { return new(block) }}
-	sealedPool = sync.Pool{New: func() any { return new(sealed) }}
-	// Associated data of blocks: the ciphers' interface makes it escape, and an
-	// allocation is dear where what is allocated is erased.
-	blockADPool = sync.Pool{New: func() any { return new([format.ADSize]byte) }}
-)
 
 // WriteAt writes plaintext. It is in memory when WriteAt returns, with its
 // room on the backing store taken, and durable after Commit.
@@ -105,7 +96,7 @@ func (f *File) writeBlock(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return copy(d[skip:], p[:n]), nil
+	return copy(d.data()[skip:], p[:n]), nil
 }
 
 // dirtyBlock gives a block for changing. whole says that all of it will be
@@ -117,7 +108,7 @@ func (f *File) dirtyBlock(number int64, whole bool) (*block, error) {
 	d := blockPool.Get().(*block)
 	if !whole {
 		if err := f.load(d, number); err != nil {
-			blockPool.Put(d)
+			d.free()
 			return nil, err
 		}
 	}

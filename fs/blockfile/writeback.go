@@ -11,7 +11,7 @@ import (
 // time, all of it durable in the journal.
 type work struct {
 	numbers []int64
-	blocks  map[int64]*sealed
+	blocks  map[int64]*block
 	pages   map[int64]*pinned // copies
 	size    int64
 }
@@ -81,7 +81,7 @@ func (f *File) gather() (*work, error) {
 	if err := f.env.Journal.Wait(f.ticket); err != nil {
 		return nil, err
 	}
-	w := &work{blocks: make(map[int64]*sealed, len(f.flight)), pages: make(map[int64]*pinned, len(f.pages)), size: f.committed}
+	w := &work{blocks: make(map[int64]*block, len(f.flight)), pages: make(map[int64]*pinned, len(f.pages)), size: f.committed}
 	for b, ct := range f.flight {
 		w.blocks[b] = ct
 		w.numbers = append(w.numbers, b)
@@ -110,7 +110,7 @@ func (w *work) write(to store.File) error {
 	for i := 0; i < len(w.numbers); {
 		n := runLength(w.numbers[i:])
 		for k, b := range w.numbers[i : i+n] {
-			copy(run[k*format.BlockSize:(k+1)*format.BlockSize], w.blocks[b][:])
+			copy(run[k*format.BlockSize:], w.blocks[b].data())
 		}
 		if err := writeRun(to, run[:n*format.BlockSize], format.BlockOffset(w.numbers[i])); err != nil {
 			return err
@@ -174,7 +174,7 @@ func (f *File) arrived(w *work) {
 			delete(f.flight, b)
 			f.env.pending.Add(-format.BlockSize)
 			if !f.lent {
-				sealedPool.Put(ct)
+				blockPool.Put(ct)
 			}
 		}
 	}
