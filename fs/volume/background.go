@@ -198,7 +198,7 @@ func (v *Volume) sync() error {
 // syncStore makes the whole store durable and notes what that covers. Like
 // that of a file, a failure is for ever.
 func (v *Volume) syncStore() error {
-	ops := v.nameOps.Load()
+	sure := v.changes.sure()
 	entries := v.table.all()
 	unpaid := make([]blockfile.Unpaid, len(entries))
 	for i, e := range entries {
@@ -214,7 +214,7 @@ func (v *Volume) syncStore() error {
 	for i, e := range entries {
 		e.file.Paid(unpaid[i])
 	}
-	v.nameSaved.Store(ops)
+	v.changes.save(sure)
 	return nil
 }
 

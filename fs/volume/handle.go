@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/akvfs/akvfs/fs/blockfile"
 	"github.com/akvfs/akvfs/fs/journal"
 	"github.com/akvfs/akvfs/fs/store"
 )
@@ -70,7 +71,7 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 		return nil, err
 	}
 	writes := flags&syscall.O_ACCMODE != os.O_RDONLY
-	back, created, err := v.openBacking(name, backing, flags, mode, owner)
+	back, err := v.openBacking(name, backing, flags, mode, owner)
 	readOnly := false
 	if errors.Is(err, syscall.EROFS) && !writes && flags&(os.O_CREATE|os.O_TRUNC) == 0 {
 		readOnly = true
@@ -79,7 +80,7 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 	if err != nil {
 		return nil, err
 	}
-	e, added, err := v.table.acquire(v.env, back, backing, readOnly)
+	e, err := v.acquire(back, backing, readOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -87,13 +88,10 @@ func (v *Volume) open(name string, flags int, mode uint32, owner Owner) (*Handle
 		v.table.drop(e)
 		return nil, syscall.EROFS
 	}
-	if created || (added && !readOnly && v.nameOps.Load() != v.nameSaved.Load()) {
-		e.file.MarkFresh()
-	}
 	return &Handle{v: v, e: e, write: writes}, nil
 }
 
-func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner Owner) (back store.File, created bool, err error) {
+func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner Owner) (back store.File, err error) {
 	access := os.O_RDWR
 	if v.opts.ReadOnly {
 		access = os.O_RDONLY
@@ -101,7 +99,7 @@ func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner
 	if flags&os.O_EXCL == 0 || flags&os.O_CREATE == 0 {
 		back, err = openQuietly(v.st, backing, access)
 		if flags&os.O_CREATE == 0 || !errors.Is(err, syscall.ENOENT) {
-			return back, false, err
+			return back, err
 		}
 	}
 	err = v.create(name, mode, owner, func(b string) error {
@@ -109,10 +107,23 @@ func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner
 		return err
 	})
 	if errors.Is(err, syscall.EEXIST) && flags&os.O_EXCL == 0 { // another one was quicker
-		back, err = openQuietly(v.st, backing, access)
-		return back, false, err
+		return openQuietly(v.st, backing, access)
 	}
-	return back, true, err
+	return back, err
+}
+
+// acquire takes an open backing file into the table. Called with tree held.
+func (v *Volume) acquire(back store.File, backing string, readOnly bool) (*entry, error) {
+	return v.table.acquire(back, backing, func() (*entry, error) {
+		f, err := blockfile.Open(v.env, back, backing)
+		if err != nil {
+			return nil, err
+		}
+		if !readOnly && v.changes.unsaved() {
+			f.MarkFresh()
+		}
+		return &entry{file: f, readOnly: readOnly}, nil
+	})
 }
 
 // ReadAt is io.ReaderAt's.
@@ -294,11 +305,10 @@ func (h *Handle) LinkTo(newName string) error {
 	if err := h.v.names.prepare(newName, to); err != nil {
 		return err
 	}
-	if err := h.e.file.Backing().LinkTo(to); err != nil {
+	if err := h.v.changes.do(func() error { return h.e.file.Backing().LinkTo(to) }); err != nil {
 		h.v.names.release(to)
 		return err
 	}
-	h.v.nameOps.Add(1)
 	h.v.named(to)
 	h.v.table.revived(h.e, to)
 	return nil
@@ -343,7 +353,7 @@ func (v *Volume) OpenTemp(dir string, mode uint32, owner Owner) (*Handle, error)
 		back.Close()
 		return nil, err
 	}
-	e, _, err := v.table.acquire(v.env, back, "", false)
+	e, err := v.acquire(back, "", false)
 	if err != nil {
 		return nil, err
 	}

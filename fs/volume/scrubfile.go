@@ -206,11 +206,7 @@ func (v *Volume) acquireToScrub(f *scrubbed) (*entry, error) {
 	if attr, err := back.Stat(); err != nil || attr.Ino != f.ino {
 		return nil, errors.Join(err, back.Close())
 	}
-	e, added, err := v.table.acquire(v.env, back, f.backing, readOnly)
-	if err == nil && added && !readOnly && v.nameOps.Load() != v.nameSaved.Load() {
-		e.file.MarkFresh()
-	}
-	return e, err
+	return v.acquire(back, f.backing, readOnly)
 }
 
 // checkPart proves a part of an open file.

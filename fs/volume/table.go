@@ -59,12 +59,13 @@ func (t *table) get(ino uint64) *entry {
 }
 
 // acquire gives the entry of an open backing file, which becomes the table's,
-// with one more reference. readOnly is for a new entry.
-func (t *table) acquire(env *blockfile.Env, back store.File, backing string, readOnly bool) (*entry, bool, error) {
+// with one more reference. open makes the entry if there is none: nobody sees
+// it before.
+func (t *table) acquire(back store.File, backing string, open func() (*entry, error)) (*entry, error) {
 	attr, err := back.Stat()
 	if err != nil {
 		back.Close()
-		return nil, false, err
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,16 +73,16 @@ func (t *table) acquire(env *blockfile.Env, back store.File, backing string, rea
 		back.Close()
 		e.refs++
 		e.names[backing] = struct{}{}
-		return e, false, nil
+		return e, nil
 	}
-	f, err := blockfile.Open(env, back, backing)
+	e, err := open()
 	if err != nil {
 		back.Close()
-		return nil, false, err
+		return nil, err
 	}
-	e := &entry{ino: attr.Ino, file: f, readOnly: readOnly, refs: 1, names: map[string]struct{}{backing: {}}}
+	e.ino, e.refs, e.names = attr.Ino, 1, map[string]struct{}{backing: {}}
 	t.files[attr.Ino] = e
-	return e, true, nil
+	return e, nil
 }
 
 // hold gives the entry of an inode with one more reference, or nil.

@@ -85,11 +85,10 @@ func (v *Volume) create(name string, mode uint32, owner Owner, make func(backing
 	if err := v.names.prepare(name, backing); err != nil {
 		return err
 	}
-	if err := make(backing); err != nil {
+	if err := v.changes.do(func() error { return make(backing) }); err != nil {
 		v.names.release(backing)
 		return err
 	}
-	v.nameOps.Add(1)
 	return v.own(backing, mode, owner)
 }
 
@@ -183,11 +182,10 @@ func (v *Volume) Link(oldName, newName string) error {
 	if err := v.names.prepare(newName, to); err != nil {
 		return err
 	}
-	if err := v.st.Link(from, to); err != nil {
+	if err := v.changes.do(func() error { return v.st.Link(from, to) }); err != nil {
 		v.names.release(to)
 		return err
 	}
-	v.nameOps.Add(1)
 	v.named(to)
 	v.table.linked(from, to)
 	return nil
@@ -234,10 +232,9 @@ func (v *Volume) Unlink(name string) error {
 		}
 		defer end()
 	}
-	if err := v.st.Unlink(backing); err != nil {
+	if err := v.changes.do(func() error { return v.st.Unlink(backing) }); err != nil {
 		return err
 	}
-	v.nameOps.Add(1)
 	v.names.release(backing)
 	if e != nil {
 		v.table.unlinked(e, backing, attr.Nlink <= 1)
@@ -269,14 +266,14 @@ func (v *Volume) Rmdir(name string) error {
 	if backing == "." {
 		return syscall.EBUSY
 	}
-	err = v.st.Rmdir(backing)
+	rmdir := func() error { return v.st.Rmdir(backing) }
+	err = v.changes.do(rmdir)
 	if errors.Is(err, syscall.ENOTEMPTY) && v.names.sweep(backing) {
-		err = v.st.Rmdir(backing)
+		err = v.changes.do(rmdir)
 	}
 	if err != nil {
 		return err
 	}
-	v.nameOps.Add(1)
 	v.names.release(backing)
 	return nil
 }
@@ -320,11 +317,10 @@ func (v *Volume) Rename(oldName, newName string, flags uint) error {
 	if err := v.names.prepare(newName, to); err != nil {
 		return err
 	}
-	if err := v.st.Rename(from, to, flags); err != nil {
+	if err := v.changes.do(func() error { return v.st.Rename(from, to, flags) }); err != nil {
 		v.names.release(to)
 		return err
 	}
-	v.nameOps.Add(1)
 	v.named(from, to)
 	if replaces && target.Ino == source.Ino && !exchange {
 		return nil // two names of one object: nothing happened

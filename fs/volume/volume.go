@@ -78,11 +78,10 @@ type Volume struct {
 	journal *journal.Journal    // nil if read-only
 	jcipher *crypto.BlockCipher
 
-	gate      gate
-	tree      sync.RWMutex        // see the package comment
-	moves     map[string]struct{} // see named; guarded by tree
-	nameOps   atomic.Uint64       // changes of names so far
-	nameSaved atomic.Uint64       // those that a sync of the store covers
+	gate    gate
+	tree    sync.RWMutex        // see the package comment
+	moves   map[string]struct{} // see named; guarded by tree
+	changes nameChanges         // of names
 
 	syncFailed atomic.Pointer[error] // a sync of the whole store failed
 
