@@ -1,6 +1,7 @@
 package crypto
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"sync"
@@ -86,4 +87,12 @@ func (n *NonceSource) Next(nonce *[NonceSize]byte) {
 		}
 		n.begin(s)
 	}
+}
+
+// NonceAfter reports whether a source gave out nonce a after nonce b. Of nonces
+// of different series, and so of different sources, that is not known, and the
+// answer is false.
+func NonceAfter(a, b []byte) bool {
+	return bytes.Equal(a[:prefixSize], b[:prefixSize]) &&
+		binary.BigEndian.Uint32(a[freshEnd:]) > binary.BigEndian.Uint32(b[freshEnd:])
 }

@@ -183,3 +183,23 @@ func BenchmarkNonce(b *testing.B) {
 		}
 	})
 }
+
+// TestNonceAfter: of a source's nonces the later one is known, of two sources'
+// it is not.
+func TestNonceAfter(t *testing.T) {
+	s, other := newNonceSource(fromKernel), newNonceSource(fromKernel)
+	s.current.Load().count.Store(0xff)
+	var a, b, c [NonceSize]byte
+	s.Next(&a)
+	s.Next(&b)
+	other.current.Load().count.Store(0xffff)
+	other.Next(&c)
+	for _, v := range []struct {
+		a, b  [NonceSize]byte
+		after bool
+	}{{b, a, true}, {a, b, false}, {a, a, false}, {c, a, false}, {a, c, false}} {
+		if NonceAfter(v.a[:], v.b[:]) != v.after {
+			t.Errorf("%x after %x: %v", v.a, v.b, !v.after)
+		}
+	}
+}

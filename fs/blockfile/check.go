@@ -238,6 +238,24 @@ func (f *File) pageToCheck(group int64, raw []byte) (*format.TagPage, error) {
 	return &p, nil
 }
 
+// PageNonce is the nonce of a group's tag page, and false if there is none that
+// verifies.
+func (f *File) PageNonce(group int64) (nonce [format.NonceSize]byte, ok bool, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.closed || f.cipher == nil || group > format.LastGroup(f.size) {
+		return nonce, false, nil
+	}
+	page, err := f.tagPage(group)
+	if asIntegrity(err) != nil {
+		return nonce, false, nil
+	}
+	if err != nil || page.Empty() {
+		return nonce, false, err
+	}
+	return [format.NonceSize]byte(page.Nonce()), true, nil
+}
+
 // checkBlocks proves the n blocks behind a tag page in run, and tells of
 // those side by side that do not verify as one.
 func (f *File) checkBlocks(run *runBytes, page *format.TagPage, first, n int64, found func(Lost)) {

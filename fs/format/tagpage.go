@@ -69,6 +69,11 @@ func (p *TagPage) Trailer() *[TrailerSize]byte {
 	return (*[TrailerSize]byte)(p[trailerOffset:])
 }
 
+// TrailerNonce is the nonce in a trailer.
+func TrailerNonce(t *[TrailerSize]byte) []byte {
+	return t[nonceOffset-trailerOffset : tagOffset-trailerOffset]
+}
+
 // Empty reports whether the page is all zeros: a group of holes without a page.
 func (p *TagPage) Empty() bool { return zero(p[:]) }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/akvfs/akvfs/crypto"
 	"github.com/akvfs/akvfs/fs/blockfile"
 	"github.com/akvfs/akvfs/fs/format"
 	"github.com/akvfs/akvfs/fs/journal"
@@ -120,15 +121,15 @@ func (c *check) bringHome(ctx context.Context, left []journal.Record, before int
 			return nil, err
 		}
 		records := byFile[id]
-		n, err := c.best(records, gaps[id], most)
+		b, err := c.best(records, gaps[id], most)
 		if err == nil {
-			err = c.recover(c.st, records[:n])
+			err = c.recover(c.st, records[b.first:b.end])
 		}
 		if err != nil {
 			return nil, err
 		}
-		c.report.Replayed += n
-		lost = append(lost, lostWrites(records, n, names, past)...)
+		c.report.Replayed += b.end - b.first
+		lost = append(lost, lostWrites(records, b.end, names, past)...)
 	}
 	return lost, nil
 }
@@ -148,56 +149,101 @@ func (c *check) recover(st store.FS, records []journal.Record) error {
 	return err
 }
 
-// best is how many of a file's records are to be brought home, so that the
-// least of it does not verify: all, those before a frame that is missing, those
-// before a size that cannot be had, or none.
-func (c *check) best(records []journal.Record, gap int, most int64) (int, error) {
+// part is some records of a file, the one at end not among them.
+type part struct{ first, end int }
+
+// best is the part of a file's records that is to be brought home, so that the
+// least of it does not verify: up to the last, up to a frame that is missing,
+// up to a size that cannot be had, or none. What home is newer than is left
+// out, unless more verifies with it: it may take away what a frame that is
+// missing had brought there.
+func (c *check) best(records []journal.Record, gap int, most int64) (part, error) {
 	possible := slices.IndexFunc(records, func(r journal.Record) bool { return r.Size > most })
 	if possible < 0 {
 		possible = len(records)
 	}
-	best, least := 0, int64(-1)
-	for _, n := range []int{possible, min(gap, possible), 0} {
-		bad, err := c.unproven(records, n)
-		if err != nil {
-			return 0, err
-		}
-		if least < 0 || bad < least {
-			best, least = n, bad
+	old, err := c.olderThanHome(records)
+	if err != nil {
+		return part{}, err
+	}
+	best, least := part{}, int64(-1)
+	for _, end := range []int{possible, min(gap, possible), 0} {
+		for _, first := range slices.Compact([]int{min(old, end), 0}) {
+			bad, err := c.unproven(records, part{first, end})
+			if err != nil {
+				return part{}, err
+			}
+			if least < 0 || bad < least {
+				best, least = part{first, end}, bad
+			}
 		}
 	}
 	return best, nil
 }
 
+// olderThanHome is how many records, from the first on, hold what home has
+// something newer than: whatever is committed comes home together.
+func (c *check) olderThanHome(records []journal.Record) (n int, err error) {
+	err = c.inspect(c.st, records, func(file *blockfile.File) error {
+		var newest [format.NonceSize]byte
+		for _, group := range touched(records) {
+			nonce, ok, err := file.PageNonce(group)
+			if err != nil {
+				return err
+			}
+			if ok && (newest == [format.NonceSize]byte{} || crypto.NonceAfter(nonce[:], newest[:])) {
+				newest = nonce
+			}
+		}
+		for i := range records {
+			for _, g := range records[i].Groups {
+				if crypto.NonceAfter(newest[:], format.TrailerNonce(&g.Trailer)) {
+					n = i + 1
+				}
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // unproven is how many bytes of the groups in a file's records would not verify
-// if the first n were brought home. That is tried in memory.
-func (c *check) unproven(records []journal.Record, n int) (bad int64, err error) {
+// if a part of them were brought home. That is tried in memory.
+func (c *check) unproven(records []journal.Record, p part) (bad int64, err error) {
 	st := store.NewOverlay(c.st)
-	if err := c.recover(st, records[:n]); err != nil {
+	if err := c.recover(st, records[p.first:p.end]); err != nil {
 		return 0, err
 	}
+	err = c.inspect(st, records, func(file *blockfile.File) error {
+		for _, group := range touched(records) {
+			_, _, err := file.CheckGroup(group, func(l blockfile.Lost) { bad += max(l.Length, 1) })
+			if err != nil {
+				return err
+			}
+		}
+		return file.CheckEnds(func(blockfile.Lost) { bad++ })
+	})
+	return bad, err
+}
+
+// inspect looks at the file that records are about, if it is there.
+func (c *check) inspect(st store.FS, records []journal.Record, look func(*blockfile.File) error) error {
 	env, err := c.env()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	name := records[len(records)-1].Path
 	back, err := st.OpenFile(name, 0, 0)
 	if err != nil {
-		return 0, ignoreGone(err)
+		return ignoreGone(err)
 	}
 	defer back.Close()
 	file, err := blockfile.Inspect(env, back, name)
 	if err != nil {
-		return 0, onlyStore(err)
+		return onlyStore(err)
 	}
 	defer file.Leave()
-	for _, group := range touched(records) {
-		_, _, err := file.CheckGroup(group, func(l blockfile.Lost) { bad += max(l.Length, 1) })
-		if err != nil {
-			return 0, err
-		}
-	}
-	return bad, file.CheckEnds(func(blockfile.Lost) { bad++ })
+	return look(file)
 }
 
 // touched are the groups of records, in order.

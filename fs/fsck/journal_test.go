@@ -116,6 +116,38 @@ func (s *scene) writtenOnce(base *scene, name string, versions ...[]byte) {
 	})
 }
 
+// TestJournalOlderThanHome: what a missing frame had brought home stays, although
+// an older record that is left would take it away again, and all would verify.
+func TestJournalOlderThanHome(t *testing.T) {
+	s := newScene(t, volume.NamesEncrypted)
+	v, keys := s.open()
+	h, err := v.OpenFile("large", os.O_RDWR|os.O_CREATE, 0o600, volume.Owner{})
+	must(t, err)
+	must(t, h.Truncate(400*format.BlockSize))
+	must(t, h.Sync(true))
+	must(t, v.Checkpoint())
+	want := make([]byte, 400*format.BlockSize)
+	copy(want[100*format.BlockSize:], random(40, 200*format.BlockSize))
+	_, err = h.WriteAt(want[100*format.BlockSize:300*format.BlockSize], 100*format.BlockSize) // holes: a record lists them
+	must(t, err)
+	must(t, h.Sync(true)) // and another one that they are at home
+	_, commit := s.needed()
+	must(t, v.Rename("large", "there", 0)) // brings it home
+	must(t, v.Rename("there", "large", 0))
+	s.put(v, "other", random(41, 9_000))
+	s.st = s.st.Kill()
+	_ = v.Close() // its store is gone
+	keys.Destroy()
+
+	s.lose(commit)
+	s.check(Options{Repair: true, AcceptLoss: true})
+	s.with(func(v *volume.Volume, _ *keymgr.MasterKeys) {
+		if got, err := read(v, "large"); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("large is not what was synced: %v", err)
+		}
+	})
+}
+
 // TestJournalGone: without a journal, or with one that holds nothing, a new one
 // is made if that is accepted, and what lies at home is as it was.
 func TestJournalGone(t *testing.T) {
