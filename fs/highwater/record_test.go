@@ -4,13 +4,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/akvfs/akvfs/internal/replace/replacetest"
 )
 
 var testVolume = uuid.MustParse("00000000-0000-4000-8000-000000000001")
@@ -80,18 +81,9 @@ func TestFoundIsWrittenAgain(t *testing.T) {
 // record, and does not make it durable: that is an error.
 func TestNotDurable(t *testing.T) {
 	dir := t.TempDir()
-	seen, uid := filepath.Join(dir, dirName), os.Geteuid()
+	seen := filepath.Join(dir, dirName)
 	must(t, os.Mkdir(seen, 0o700))
-	if uid == 0 { // who may open everything
-		uid = 65534
-		must(t, os.Chown(seen, uid, -1))
-	}
-	must(t, os.Chmod(seen, 0o300))
-	done := make(chan bool)
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with its rights
-		unix.Setfsuid(uid)
+	replacetest.Undurable(t, seen, func() {
 		r := At(dir, testVolume, "/data/enc")
 		for what, do := range map[string]func() error{
 			"raise": func() error { return r.Raise(Mark{Journal: 5}) }, "reset": func() error { return r.Reset(Mark{}) }, "forget": r.Forget,
@@ -100,9 +92,7 @@ func TestNotDurable(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-	}()
-	<-done
-	must(t, os.Chmod(seen, 0o700))
+	})
 }
 
 // TestNoRecord: what is no record, or another's, is an error and is replaced.

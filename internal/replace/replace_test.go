@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/akvfs/akvfs/internal/replace/replacetest"
 )
 
 func must(t *testing.T, err error) {
@@ -142,28 +143,6 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// asOwner runs f as a user who has a directory to write to, and cannot open it:
-// names in it can be changed, and not made durable.
-func asOwner(t *testing.T, f func(dir string)) {
-	t.Helper()
-	dir := t.TempDir()
-	uid := os.Geteuid()
-	if uid == 0 {
-		uid = 65534
-		must(t, os.Chown(dir, uid, -1))
-	}
-	must(t, os.Chmod(dir, 0o300))
-	done := make(chan bool)
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with its rights
-		unix.Setfsuid(uid)
-		f(dir)
-	}()
-	<-done
-	must(t, os.Chmod(dir, 0o700))
-}
-
 // TestNotDurable: whose name cannot be made durable is not told to be there,
 // or gone.
 func TestNotDurable(t *testing.T) {
@@ -173,7 +152,8 @@ func TestNotDurable(t *testing.T) {
 		"dir":     func(dir string) error { return Dir(filepath.Join(dir, "d")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			asOwner(t, func(dir string) {
+			dir := t.TempDir()
+			replacetest.Undurable(t, dir, func() {
 				if err := do(dir); !errors.Is(err, fs.ErrPermission) {
 					t.Errorf("%v", err)
 				}
