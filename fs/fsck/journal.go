@@ -1,6 +1,7 @@
 package fsck
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -154,9 +155,9 @@ type part struct{ first, end int }
 
 // best is the part of a file's records that is to be brought home, so that the
 // least of it does not verify: up to the last, up to a frame that is missing,
-// up to a size that cannot be had, or none. What home is newer than is left
-// out, unless more verifies with it: it may take away what a frame that is
-// missing had brought there.
+// up to a size that cannot be had, or none. Records that are at home are left
+// out, unless more verifies with them: they may take away what a frame that is
+// missing has brought there since.
 func (c *check) best(records []journal.Record, gap int, most int64) (part, error) {
 	possible := slices.IndexFunc(records, func(r journal.Record) bool { return r.Size > most })
 	if possible < 0 {
@@ -181,30 +182,39 @@ func (c *check) best(records []journal.Record, gap int, most int64) (part, error
 	return best, nil
 }
 
-// olderThanHome is how many records, from the first on, hold what home has
-// something newer than: whatever is committed comes home together.
+// olderThanHome is how many records, from the first on, are at home already, or
+// something newer is: by the nonce of every tag page that they change.
 func (c *check) olderThanHome(records []journal.Record) (n int, err error) {
 	err = c.inspect(c.st, records, func(file *blockfile.File) error {
-		var newest [format.NonceSize]byte
+		home := map[int64][]byte{}
 		for _, group := range touched(records) {
 			nonce, ok, err := file.PageNonce(group)
 			if err != nil {
 				return err
 			}
-			if ok && (newest == [format.NonceSize]byte{} || crypto.NonceAfter(nonce[:], newest[:])) {
-				newest = nonce
+			if ok {
+				home[group] = nonce[:]
 			}
 		}
 		for i := range records {
 			for _, g := range records[i].Groups {
-				if crypto.NonceAfter(newest[:], format.TrailerNonce(&g.Trailer)) {
-					n = i + 1
+				if !atLeast(home[g.Number], format.TrailerNonce(&g.Trailer)) {
+					return nil
 				}
+			}
+			if len(records[i].Groups) > 0 { // else it tells nothing
+				n = i + 1
 			}
 		}
 		return nil
 	})
 	return n, err
+}
+
+// atLeast reports whether a page's nonce, nil if there is none, is another one
+// or was given out after that.
+func atLeast(nonce, other []byte) bool {
+	return nonce != nil && (bytes.Equal(nonce, other) || crypto.NonceAfter(nonce, other))
 }
 
 // unproven is how many bytes of the groups in a file's records would not verify

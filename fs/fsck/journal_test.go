@@ -118,32 +118,127 @@ func (s *scene) writtenOnce(base *scene, name string, versions ...[]byte) {
 
 // TestJournalOlderThanHome: what a missing frame had brought home stays, although
 // an older record that is left would take it away again, and all would verify.
+// What is in a newer record comes home all the same.
 func TestJournalOlderThanHome(t *testing.T) {
 	s := newScene(t, volume.NamesEncrypted)
-	v, keys := s.open()
-	h, err := v.OpenFile("large", os.O_RDWR|os.O_CREATE, 0o600, volume.Owner{})
-	must(t, err)
-	must(t, h.Truncate(400*format.BlockSize))
-	must(t, h.Sync(true))
-	must(t, v.Checkpoint())
 	want := make([]byte, 400*format.BlockSize)
-	copy(want[100*format.BlockSize:], random(40, 200*format.BlockSize))
-	_, err = h.WriteAt(want[100*format.BlockSize:300*format.BlockSize], 100*format.BlockSize) // holes: a record lists them
-	must(t, err)
-	must(t, h.Sync(true)) // and another one that they are at home
+	s.with(func(v *volume.Volume, _ *keymgr.MasterKeys) {
+		f := s.edited(v, "large", want)
+		f.write(0, random(39, 3*format.BlockSize))
+		must(t, f.Truncate(int64(len(want))))
+		must(t, f.Sync(true))
+	})
+	v, keys := s.open()
+	f := s.edited(v, "large", want)
+	f.write(110, random(40, 180*format.BlockSize)) // holes: a record lists them
+	must(t, f.Sync(true))                          // and another one that they are at home
 	_, commit := s.needed()
 	must(t, v.Rename("large", "there", 0)) // brings it home
 	must(t, v.Rename("there", "large", 0))
-	s.put(v, "other", random(41, 9_000))
+	f.write(0, random(41, format.BlockSize))
+	must(t, f.Sync(true))
 	s.st = s.st.Kill()
 	_ = v.Close() // its store is gone
 	keys.Destroy()
 
 	s.lose(commit)
 	s.check(Options{Repair: true, AcceptLoss: true})
+	s.reads("large", want)
+}
+
+// TestJournalHomeInPart: where the power was cut while a file came home, so that
+// one group of it is there and another is not, its records are brought home, be
+// they older than the group that is there or not.
+func TestJournalHomeInPart(t *testing.T) {
+	for name, each := range map[string]bool{"a record each": true, "one record": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, volume.NamesEncrypted)
+			v, keys := s.open()
+			want := random(50, 250*format.BlockSize)
+			s.put(v, "multi", want)
+			f := s.edited(v, "multi", want)
+			must(t, v.Checkpoint())
+			backing := s.backing("multi")
+			s.put(v, "other", random(41, 9_000))
+			_, other := s.needed()
+			for i, block := range []int64{5, 210} {
+				f.write(block, random(uint64(51+i), format.BlockSize))
+				if each {
+					must(t, f.Sync(true))
+				}
+			}
+			must(t, f.Sync(true))
+			away := s.keep(backing, format.TagPageOffset(0), format.BlockOffset(5))
+			s.st.SetHook(func(op store.Op) error {
+				if op.Kind == store.OpDatasync && op.Name == backing {
+					return syscall.EIO // the machine dies here
+				}
+				return nil
+			})
+			if err := v.Checkpoint(); err == nil {
+				t.Fatal("the checkpoint has ended")
+			}
+			s.st.SetHook(nil)
+			s.st = s.st.Kill()
+			_ = v.Close() // its store is gone
+			keys.Destroy()
+			away()
+
+			s.lose(other)
+			s.check(Options{Repair: true, AcceptLoss: true})
+			s.reads("multi", want)
+		})
+	}
+}
+
+// edited is a file that is written together with what it is to be.
+type edited struct {
+	*volume.Handle
+	t    tb
+	want []byte
+}
+
+func (s *scene) edited(v *volume.Volume, name string, want []byte) *edited {
+	s.t.Helper()
+	h, err := v.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600, volume.Owner{})
+	must(s.t, err)
+	return &edited{h, s.t, want}
+}
+
+// write writes from the start of a block on.
+func (f *edited) write(block int64, p []byte) {
+	f.t.Helper()
+	copy(f.want[block*format.BlockSize:], p)
+	_, err := f.WriteAt(p, block*format.BlockSize)
+	must(f.t, err)
+}
+
+// keep puts pages of a backing file back as they are now.
+func (s *scene) keep(backing string, offs ...int64) (putBack func()) {
+	s.t.Helper()
+	pages := map[int64][]byte{}
+	for _, off := range offs {
+		s.change(backing, off, func(p []byte) { pages[off] = bytes.Clone(p) }, format.PageSize)
+	}
+	return func() {
+		s.t.Helper()
+		for off, page := range pages {
+			s.change(backing, off, func(p []byte) {
+				if bytes.Equal(p, page) {
+					s.t.Fatal("it was not written")
+				}
+				copy(p, page)
+			}, format.PageSize)
+		}
+	}
+}
+
+// reads wants a file to have this content.
+func (s *scene) reads(name string, want []byte) {
+	s.t.Helper()
 	s.with(func(v *volume.Volume, _ *keymgr.MasterKeys) {
-		if got, err := read(v, "large"); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("large is not what was synced: %v", err)
+		if got, err := read(v, name); err != nil || !bytes.Equal(got, want) {
+			s.t.Fatalf("%s is not what was synced: %v", name, err)
 		}
 	})
 }

@@ -109,17 +109,21 @@ func (v *Volume) openBacking(name, backing string, flags int, mode uint32, owner
 	if errors.Is(err, syscall.EEXIST) && flags&os.O_EXCL == 0 { // another one was quicker
 		return openQuietly(v.st, backing, access)
 	}
+	if err != nil && back != nil { // made, and not given to its owner
+		back.Close()
+	}
 	return back, err
 }
 
-// acquire takes an open backing file into the table. Called with tree held.
+// acquire takes an open backing file into the table. backing is empty while it
+// has no name. Called with tree held.
 func (v *Volume) acquire(back store.File, backing string, readOnly bool) (*entry, error) {
 	return v.table.acquire(back, backing, func() (*entry, error) {
 		f, err := blockfile.Open(v.env, back, backing)
 		if err != nil {
 			return nil, err
 		}
-		if !readOnly && v.changes.unsaved() {
+		if !readOnly && backing != "" && v.changes.unsaved() {
 			f.MarkFresh()
 		}
 		return &entry{file: f, readOnly: readOnly}, nil

@@ -440,6 +440,33 @@ func TestOrderSyncDuringRename(t *testing.T) {
 	})
 }
 
+// TestOrderNameOfEarlierSession: what is synced is found although the file's
+// name was changed before the volume was opened, and nobody has synced that.
+func TestOrderNameOfEarlierSession(t *testing.T) {
+	for name, end := range map[string]func(s *scene) error{
+		"closed": func(s *scene) error { return s.v.Close() },
+		"killed": func(s *scene) error {
+			s.v.stopBackground()
+			s.st = s.st.Kill()
+			_ = s.v.Close() // its store is gone
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			h := s.open("f")
+			s.put(h, []byte("one"))
+			must(t, h.Close())
+			must(t, s.v.Checkpoint())
+			must(t, s.v.Rename("f", "g", 0))
+			must(t, end(s))
+			s.v = open(t, s.st, s.keys)
+			s.put(s.open("g"), []byte("two"))
+			s.cut(func(v *Volume) { must(t, readBack(v, "g", []byte("two"))) })
+		})
+	}
+}
+
 // TestOrderNameGoneNotSynced: a file that a power cut brings back, since nobody
 // has synced its removal, or its replacement, has what was synced in it.
 func TestOrderNameGoneNotSynced(t *testing.T) {

@@ -143,6 +143,11 @@ func (v *Volume) start(keys Keys) (err error) {
 		return err
 	}
 	if !v.opts.ReadOnly {
+		// Names that were changed before this opening may not be durable, and
+		// what is synced in it must not be lost with them.
+		if err := v.syncStore(); err != nil {
+			return err
+		}
 		v.keepInfo()
 	}
 	v.startBackground()
