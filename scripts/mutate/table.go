@@ -48,6 +48,18 @@ var mutations = []mutation{
 		old: "	t, err := f.submit()\n	if err != nil {\n		return 0, err\n	}\n	// Afterwards", new: "	if err := f.SyncName(); err != nil {\n		return 0, err\n	}\n	return f.submit()\n	t, err := f.submit()\n	if err != nil {\n		return 0, err\n	}\n	// Afterwards", pkg: volumePkg, run: "TestOrder",
 	},
 	{
+		rule: "names that were changed before a volume was opened are durable before it is served", file: "fs/volume/volume.go",
+		old: "		if err := v.syncStore(); err != nil {\n			return err\n		}\n		v.keepInfo()", new: "		v.keepInfo()", pkg: volumePkg, run: "TestOrder",
+	},
+	{
+		rule: "a new file's name is owed, and that of one that is opened after a change of names", file: "fs/volume/handle.go",
+		old: "			f.MarkFresh()\n", new: "", pkg: volumePkg, run: crashes,
+	},
+	{
+		rule: "a change of names that is under way is not covered by a sync of the store", file: "fs/volume/changes.go",
+		old: "n.ended.Load() }", new: "n.begun.Load() }", pkg: volumePkg, run: "TestNameChangeUnderWay",
+	},
+	{
 		rule: "the loss of a name is durable before what was committed under it is freed", file: "fs/volume/background.go",
 		old: "	if err := v.syncDropped(); err != nil {\n		return err\n	}\n", new: "", pkg: volumePkg, run: "TestOrder",
 	},
@@ -77,7 +89,7 @@ var mutations = []mutation{
 	},
 	{
 		rule: "blocks that went home directly are durable before their entries are committed", file: "fs/blockfile/direct.go",
-		old: "	if err := f.syncBack(f.back.Datasync); err != nil {\n		return err\n	}\n	r, err", new: "	r, err", pkg: volumePkg, run: crashes,
+		old: "	if err := f.syncBack(f.back.Datasync); err != nil {\n		return err\n	}\n	numbers", new: "	numbers", pkg: volumePkg, run: crashes,
 	},
 	{
 		rule: "the intent is durable before the first block that goes home directly", file: "fs/blockfile/direct.go",
@@ -144,10 +156,6 @@ var mutations = []mutation{
 		old: "	f.path = path\n	f.fresh.add()\n", new: "	f.path = path\n", pkg: volumePkg, run: crashes,
 	},
 	{
-		rule: "a new file's name is owed", file: "fs/volume/handle.go",
-		old: "		e.file.MarkFresh()\n", new: "		_ = created\n", pkg: volumePkg, run: crashes,
-	},
-	{
 		rule: "a sync of the backing file that failed is never taken for a success", file: "fs/blockfile/file.go",
 		old: "		f.failed.CompareAndSwap(nil, &err)\n", new: "", pkg: volumePkg, run: faults,
 	},
@@ -180,7 +188,7 @@ var mutations = []mutation{
 		old: "p.Size() == want && p.Flags() == 0", new: "want != 1 && p.Flags() == 0", pkg: volumePkg, run: tampering,
 	},
 	{
-		rule: "a block is bound to its place", file: "fs/blockfile/direct.go",
+		rule: "a block is bound to its place", file: "fs/blockfile/block.go",
 		old: "format.AD(ad, f.env.Volume, f.id, number, format.KindBlock)", new: "format.AD(ad, f.env.Volume, f.id, 0, format.KindBlock)", pkg: volumePkg, run: all,
 	},
 	{
