@@ -20,42 +20,79 @@ import (
 func OverwriteFree() {
 	overwriting.Lock()
 	defer overwriting.Unlock()
+	var filled sync.WaitGroup
+	filled.Go(func() { onDeepStack(overwriteFree) })
+	filled.Wait()
+	debug.FreeOSMemory() // those stacks, too
+}
+
+var overwriting sync.Mutex
+
+func overwriteFree() {
 	sizes := slotSizes()
+	fill := together(func() {
+		for _, size := range sizes {
+			fillBytes(size)
+		}
+	})
 	runtime.GC()
 	debug.FreeOSMemory()
 	percent := debug.SetGCPercent(-1) // what is filled stays so until the end
 	for _, size := range sizes {
 		fillSlots(size)
 	}
-	together(func() {
-		for _, size := range sizes {
-			fillBytes(size)
-		}
-	})
+	fill()
 	debug.SetGCPercent(percent)
-	debug.FreeOSMemory()
 }
 
-var overwriting sync.Mutex
-
-// together runs f once for each processor, on all of them at a time: slots and
-// pages that a processor has at hand are given to nobody else. Where some are
-// not to be had soon, f runs on those that are.
-func together(f func()) {
+// together gives a function that runs f once for each processor, on all of them
+// at a time: slots and pages that a processor has at hand are given to nobody
+// else. Where some are not to be had soon, f runs on those that are.
+func together(f func()) (run func()) {
 	const patience = 100 * time.Millisecond
 	var here atomic.Int64
 	var running sync.WaitGroup
-	all := int64(runtime.GOMAXPROCS(0))
+	begin, all := make(chan struct{}), int64(runtime.GOMAXPROCS(0))
 	for range all {
 		running.Go(func() {
-			here.Add(1)
-			for start := time.Now(); here.Load() < all && time.Since(start) < patience; {
-			}
-			f()
+			onDeepStack(func() {
+				<-begin
+				here.Add(1)
+				for start := time.Now(); here.Load() < all && time.Since(start) < patience; {
+				}
+				f()
+			})
 		})
 	}
-	running.Wait()
+	return func() {
+		close(begin)
+		running.Wait()
+	}
 }
+
+// onDeepStack runs f on a stack of 64 KiB, of which it finds half free and
+// zeroed: what a stack grows into may be pages that were just freed, and only
+// what is used of them is written over. A collection shrinks no stack of which
+// more than a quarter is in use.
+//
+//go:noinline
+func onDeepStack(f func()) {
+	var used [32 << 10]byte
+	belowStack()
+	f()
+	keep(used[:])
+}
+
+//go:noinline
+func belowStack() {
+	var free [28 << 10]byte
+	keep(free[:])
+}
+
+// keep is not inlined, so that what it is given is not left out.
+//
+//go:noinline
+func keep([]byte) {}
 
 // slotSizes are the sizes that Go rounds small objects up to. The smallest, 8
 // bytes, is left out: smaller ones are packed in another way.
